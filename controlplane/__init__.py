@@ -1,0 +1,1 @@
+"""The control plane: owns the truth, schedules, launches, keeps logs, serves gRPC."""

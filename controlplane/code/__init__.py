@@ -1,0 +1,1 @@
+"""Content-addressed revisions: blobs per user and manifests."""

@@ -1,0 +1,1 @@
+"""PURE: the cluster in memory, the reactor that turns events into changes and effects, the applier that re-checks plans."""

@@ -1,0 +1,1 @@
+"""The archive of job output (append at offset) and the broker that wakes followers."""

@@ -1,0 +1,1 @@
+"""Where the state lives: one protocol, a memory store, and peewee tables on SQLite or PostgreSQL."""
