@@ -1,0 +1,272 @@
+"""The single writer: takes events, asks the reactor, commits a batch at once, then answers and acts.
+
+One batch goes through these steps, and no next batch begins before the commit is through:
+
+1. take all events that have queued up;
+2. let the reactor turn each into changes and effects, and apply the changes to memory;
+3. if something may now be placed, let the scheduler plan (see below) and apply its plan;
+4. commit all changes in one transaction, in the store's own thread;
+5. answer the callers, publish to the watchers, hand the effects to the launcher.
+
+If the commit fails, memory is ahead of the store: it is rebuilt from what was committed, every caller
+of the batch is told that nothing was changed, and no effect happens.
+
+The scheduler runs inside the batch (step 3) as long as its last cycles took little time: placement is
+then committed together with what caused it. When cycles get longer it plans in a thread of its own on
+an immutable snapshot, and the plan comes back as an event that the applier checks against the present.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from controlplane.core.cluster import Cluster
+from controlplane.core.reactor import Outcome, on_event
+from controlplane.domain.changes import Change
+from controlplane.domain.effects import Effect, WakeScheduler
+from controlplane.domain.errors import DomainError, StoreUnavailable
+from controlplane.domain.events import Event, PlanMade
+from controlplane.domain.model import Attempt, Experiment, Job
+from controlplane.domain.plan import Plan, Snapshot
+from controlplane.feed import ChangeFeed
+from controlplane.launch.protocol import Launcher
+from controlplane.store.protocol import Store
+
+logger = logging.getLogger(__name__)
+
+# Events taken into one batch at most: bounds how long the first of them waits for the last.
+BATCH_LIMIT: Final = 512
+# A scheduling cycle that took longer than this moves to its own thread.
+INLINE_CYCLE_SECONDS: Final = 0.003
+# Pause after a failed commit, so that a full disk is not hammered.
+RELOAD_SECONDS: Final = 0.2
+
+
+@dataclass(slots=True)
+class _Pending:
+    """An event and who waits for its outcome (nobody, for reports)."""
+
+    event: Event
+    answer: asyncio.Future[Any] | None
+
+
+Schedule = Callable[[Snapshot, float], Plan]
+
+
+class Runtime:
+    """Owns the cluster. Everything that changes it goes through `submit` or `post`."""
+
+    def __init__(
+        self,
+        store: Store,
+        launcher: Launcher,
+        schedule: Schedule,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._launcher = launcher
+        self._schedule = schedule
+        self._clock = clock
+        live = store.load(clock())
+        self.cluster = Cluster.from_live_state(live)
+        self.feed = ChangeFeed(live.change_number)
+        self._change_number = live.change_number
+        self._queue: deque[_Pending] = deque()
+        self._arrived = asyncio.Event()
+        self._stopping = False
+        self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._scheduler_thread = ThreadPoolExecutor(1, thread_name_prefix="scheduler")
+        self._planning: asyncio.Future[Plan] | None = None
+        self._plan_wanted = True
+        self._last_cycle_seconds = 0.0
+        # The last failure to commit, for `system info`; "" when the store works.
+        self.store_fault = ""
+
+    async def submit(self, event: Event) -> Any:
+        """The reply to an event, once it is committed. Raises the DomainError that refused it."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Pending(event, answer))
+        self._arrived.set()
+        return await answer
+
+    def post(self, event: Event) -> None:
+        """An event that nobody waits for. What it loses with a failed commit is told again later."""
+        self._queue.append(_Pending(event, None))
+        self._arrived.set()
+
+    def stop(self) -> None:
+        """Lets `run` return after the batch in hand."""
+        self._stopping = True
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Processes batches until `stop`."""
+        while True:
+            if not self._queue and not (self._plan_wanted and self._planning is None):
+                self._arrived.clear()
+                await self._arrived.wait()
+            if self._stopping:
+                break
+            await self._run_batch()
+        for pending in self._queue:
+            if pending.answer is not None and not pending.answer.done():
+                pending.answer.set_exception(
+                    StoreUnavailable(
+                        "The control plane is stopping; try again in a moment."
+                    )
+                )
+        self._queue.clear()
+        self._store_thread.shutdown()
+        self._scheduler_thread.shutdown(cancel_futures=True)
+
+    async def _run_batch(self) -> None:
+        now = self._clock()
+        changes: list[Change] = []
+        effects: list[Effect] = []
+        answers: list[tuple[asyncio.Future[Any], Any, DomainError | None]] = []
+        for _ in range(min(len(self._queue), BATCH_LIMIT)):
+            pending = self._queue.popleft()
+            reply: Any = None
+            error: DomainError | None = None
+            try:
+                reply = self._react(pending.event, now, changes, effects)
+            except DomainError as refused:
+                error = refused
+                if pending.answer is None:
+                    logger.warning(
+                        "%s: %s", type(pending.event).__name__, refused.message
+                    )
+            if pending.answer is not None:
+                answers.append((pending.answer, reply, error))
+        self._plan(now, changes, effects)
+        if changes:
+            try:
+                await self._commit(changes)
+            except StoreUnavailable as fault:
+                await self._recover(fault, answers)
+                return
+        for answer, reply, error in answers:
+            if answer.done():
+                continue
+            if error is None:
+                answer.set_result(reply)
+            else:
+                answer.set_exception(error)
+        if changes:
+            self._publish(changes)
+        for effect in effects:
+            if not isinstance(effect, WakeScheduler):
+                self._launcher.dispatch(effect)
+
+    def _react(
+        self, event: Event, now: float, changes: list[Change], effects: list[Effect]
+    ) -> Any:
+        outcome: Outcome = on_event(self.cluster, event, now)
+        self.cluster.apply(outcome.changes)
+        changes.extend(outcome.changes)
+        for effect in outcome.effects:
+            if isinstance(effect, WakeScheduler):
+                self._plan_wanted = True
+            else:
+                effects.append(effect)
+        return outcome.reply
+
+    def _plan(self, now: float, changes: list[Change], effects: list[Effect]) -> None:
+        if not self._plan_wanted or self._planning is not None:
+            return
+        self._plan_wanted = False
+        snapshot = self.cluster.snapshot()
+        if not snapshot.pending:
+            return
+        if self._last_cycle_seconds <= INLINE_CYCLE_SECONDS:
+            plan = self._timed_schedule(snapshot, now)
+            self._react(PlanMade(plan), now, changes, effects)
+            return
+        loop = asyncio.get_running_loop()
+        self._planning = loop.run_in_executor(
+            self._scheduler_thread, self._timed_schedule, snapshot, now
+        )
+        self._planning.add_done_callback(self._planned)
+
+    def _timed_schedule(self, snapshot: Snapshot, now: float) -> Plan:
+        begin = time.perf_counter()
+        try:
+            return self._schedule(snapshot, now)
+        finally:
+            self._last_cycle_seconds = time.perf_counter() - begin
+
+    def _planned(self, planning: asyncio.Future[Plan]) -> None:
+        self._planning = None
+        if planning.cancelled():
+            return
+        error = planning.exception()
+        if error is not None:
+            logger.error("the scheduler failed; waiting jobs stay", exc_info=error)
+            return
+        self.post(PlanMade(planning.result()))
+
+    async def _commit(self, changes: list[Change]) -> None:
+        number = self._change_number + 1
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(
+            self._store_thread, self._store.commit, changes, number
+        )
+        self._change_number = number
+        if self.store_fault:
+            logger.info("the store works again")
+            self.store_fault = ""
+
+    async def _recover(
+        self,
+        fault: StoreUnavailable,
+        answers: list[tuple[asyncio.Future[Any], Any, DomainError | None]],
+    ) -> None:
+        """Goes back to what was committed last; memory is ahead of it."""
+        if not self.store_fault:
+            logger.error("commit failed, nothing was changed: %s", fault.message)
+        self.store_fault = fault.message
+        for answer, _, _ in answers:
+            if not answer.done():
+                answer.set_exception(fault)
+        loop = asyncio.get_running_loop()
+        while not self._stopping:
+            try:
+                live = await loop.run_in_executor(
+                    self._store_thread, self._store.load, self._clock()
+                )
+            except StoreUnavailable as worse:
+                self.store_fault = worse.message
+                await asyncio.sleep(RELOAD_SECONDS)
+                continue
+            self.cluster = Cluster.from_live_state(live)
+            break
+        # Reports and effects of the batch are gone: daemons that connect anew tell and are told all.
+        self._launcher.resync()
+        self._plan_wanted = True
+        await asyncio.sleep(RELOAD_SECONDS)
+
+    def _publish(self, changes: list[Change]) -> None:
+        touched: dict[str, Experiment] = {}
+        for change in changes:
+            entity = change.entity
+            if isinstance(entity, Experiment):
+                touched[entity.id] = entity
+            elif (
+                isinstance(entity, Job | Attempt)
+                and entity.experiment_id not in touched
+            ):
+                experiment = self.cluster.experiments.get(entity.experiment_id)
+                if experiment is not None:
+                    touched[experiment.id] = experiment
+        self.feed.publish(self._change_number, touched.values())
+        for experiment in touched.values():
+            if experiment.state.ended:
+                self.cluster.evict(experiment.id)
