@@ -1,7 +1,8 @@
 """RiseML: experiments on a shared pool of GPU machines.
 
-Importing this package is cheap and needs only the standard library, for it happens inside training jobs. What a job
-uses is here; the typed client (``riseml.client``) and the generated stubs load only when they are named.
+Importing this package is cheap and needs only the standard library, for it happens inside training
+jobs. What a job uses is here; the typed client (``riseml.client``) and the generated stubs load
+only when they are named.
 """
 
 from __future__ import annotations

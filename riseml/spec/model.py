@@ -1,7 +1,8 @@
-"""The canonical form of a riseml.yml: what the client sends, the server validates again, and jobs are made from.
+"""The canonical form of a riseml.yml: what the client sends, the server validates again, and jobs
+are made from.
 
-Everything is an immutable value that can be hashed and compared. Optional text is None when absent, never "".
-Values are only shaped here; their rules are in ``riseml.spec.validate``.
+Everything is an immutable value that can be hashed and compared. Optional text is None when absent,
+never "". Values are only shaped here; their rules are in ``riseml.spec.validate``.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ SEARCH_GOALS: Final = ("maximize", "minimize")
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one job asks of one node. 0 asks for nothing, and for the shared memory means the node's default."""
+    """What one job asks of one node. 0 asks for nothing, and for the shared memory means the node's
+    default.
+    """
 
     cpu_milli: int = CPU
     """Thousandths of a CPU: guaranteed, may burst above it."""
@@ -59,7 +62,10 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class RoleSpec:
-    """``count`` equal jobs of one type, numbered from 1. All roles of an experiment form one gang."""
+    """``count`` equal jobs of one type, numbered from 1.
+
+    All roles of an experiment form one gang.
+    """
 
     name: str
     """One of ROLE_NAMES; also the type of its jobs."""
@@ -69,7 +75,9 @@ class RoleSpec:
 
 @dataclass(frozen=True, slots=True)
 class ParameterValues:
-    """A parameter of riseml.yml with everything it may be, as text that goes into commands (``0.01``, ``adam``)."""
+    """A parameter of riseml.yml with everything it may be, as text that goes into commands
+    (``0.01``, ``adam``).
+    """
 
     name: str
     values: tuple[str, ...]
@@ -85,7 +93,10 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class EnvVar:
-    """A variable of the jobs' environment. A secret one came from the caller's own and is never shown or logged."""
+    """A variable of the jobs' environment.
+
+    A secret one came from the caller's own and is never shown or logged.
+    """
 
     name: str
     value: str
@@ -142,7 +153,10 @@ class TrainSpec:
 
     project: str
     run: tuple[str, ...]
-    """Commands for the shell; the first that fails ends the job. ``{{name}}`` inserts a parameter."""
+    """Commands for the shell; the first that fails ends the job.
+
+    ``{{name}}`` inserts a parameter.
+    """
     framework: str | None = None
     """One of FRAMEWORKS."""
     framework_version: str | None = None
@@ -152,7 +166,9 @@ class TrainSpec:
     install: tuple[str, ...] = ()
     """Build steps, run once per node and content."""
     roles: tuple[RoleSpec, ...] = (RoleSpec("train"),)
-    """A plain job is ``train`` once; ``nodes: 4`` is ``worker`` four times; TensorFlow has master, worker, ps."""
+    """A plain job is ``train`` once; ``nodes: 4`` is ``worker`` four times; TensorFlow has master,
+    worker, ps.
+    """
     parameters: tuple[ParameterValues, ...] = ()
     """In the order of the file, which is the order in which a grid varies (the first slowest)."""
     concurrency: int = 1
@@ -177,7 +193,9 @@ class TrainSpec:
 
     @property
     def is_set(self) -> bool:
-        """Whether it makes children: a parameter with several values, or a search that was asked for."""
+        """Whether it makes children: a parameter with several values, or a search that was asked
+        for.
+        """
         return self.search is not None or any(len(p.values) > 1 for p in self.parameters)
 
     @property
