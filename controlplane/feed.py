@@ -1,7 +1,9 @@
 """Tells watchers which experiments changed, after the commit.
 
-A watcher gets a bounded queue of (change number, experiment id). When it falls behind, older entries
-of an experiment give way to newer ones, so its memory is bounded by the number of experiments that it
+A watcher gets a bounded queue of (change number, experiment id). When it falls behind, older
+entries
+of an experiment give way to newer ones, so its memory is bounded by the number of experiments that
+it
 watches and it always learns the newest state.
 """
 
@@ -101,9 +103,7 @@ class ChangeFeed:
         return changed
 
     @contextmanager
-    def subscribe(
-        self, user_name: str | None, root_id: str | None
-    ) -> Iterator[Subscription]:
+    def subscribe(self, user_name: str | None, root_id: str | None) -> Iterator[Subscription]:
         """Changes of a user's experiments (None: everybody's), or of one and its children."""
         subscription = Subscription(user_name, root_id)
         self._subscriptions.add(subscription)

@@ -1,4 +1,5 @@
-"""How long ago each node was heard of, in monotonic time. After a restart every lease starts anew."""
+"""How long ago each node was heard of, in monotonic time. After a restart every lease starts anew.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +26,7 @@ class Leases:
 
     def expired(self, now: float) -> list[str]:
         """Nodes whose lease ran out; each is named once until it is renewed."""
-        gone = [
-            name
-            for name, heard in self._heard.items()
-            if now - heard > self.lease_seconds
-        ]
+        gone = [name for name, heard in self._heard.items() if now - heard > self.lease_seconds]
         for name in gone:
             del self._heard[name]
         return gone

@@ -1,4 +1,5 @@
-"""The single writer: takes events, asks the reactor, commits a batch at once, then answers and acts.
+"""The single writer: takes events, asks the reactor, commits a batch at once, then answers and
+acts.
 
 One batch goes through these steps, and no next batch begins before the commit is through:
 
@@ -8,12 +9,16 @@ One batch goes through these steps, and no next batch begins before the commit i
 4. commit all changes in one transaction, in the store's own thread;
 5. answer the callers, publish to the watchers, hand the effects to the launcher.
 
-If the commit fails, memory is ahead of the store: it is rebuilt from what was committed, every caller
+If the commit fails, memory is ahead of the store: it is rebuilt from what was committed, every
+caller
 of the batch is told that nothing was changed, and no effect happens.
 
-The scheduler runs inside the batch (step 3) as long as its last cycles took little time: placement is
-then committed together with what caused it. When cycles get longer it plans in a thread of its own on
-an immutable snapshot, and the plan comes back as an event that the applier checks against the present.
+The scheduler runs inside the batch (step 3) as long as its last cycles took little time: placement
+is
+then committed together with what caused it. When cycles get longer it plans in a thread of its own
+on
+an immutable snapshot, and the plan comes back as an event that the applier checks against the
+present.
 """
 
 from __future__ import annotations
@@ -98,7 +103,8 @@ class Runtime:
         return await answer
 
     def post(self, event: Event) -> None:
-        """An event that nobody waits for. What it loses with a failed commit is told again later."""
+        """An event that nobody waits for. What it loses with a failed commit is told again later.
+        """
         self._queue.append(_Pending(event, None))
         self._arrived.set()
 
@@ -119,9 +125,7 @@ class Runtime:
         for pending in self._queue:
             if pending.answer is not None and not pending.answer.done():
                 pending.answer.set_exception(
-                    StoreUnavailable(
-                        "The control plane is stopping; try again in a moment."
-                    )
+                    StoreUnavailable("The control plane is stopping; try again in a moment.")
                 )
         self._queue.clear()
         self._store_thread.shutdown()
@@ -141,9 +145,7 @@ class Runtime:
             except DomainError as refused:
                 error = refused
                 if pending.answer is None:
-                    logger.warning(
-                        "%s: %s", type(pending.event).__name__, refused.message
-                    )
+                    logger.warning("%s: %s", type(pending.event).__name__, refused.message)
             if pending.answer is not None:
                 answers.append((pending.answer, reply, error))
         self._plan(now, changes, effects)
@@ -166,9 +168,7 @@ class Runtime:
             if not isinstance(effect, WakeScheduler):
                 self._launcher.dispatch(effect)
 
-    def _react(
-        self, event: Event, now: float, changes: list[Change], effects: list[Effect]
-    ) -> Any:
+    def _react(self, event: Event, now: float, changes: list[Change], effects: list[Effect]) -> Any:
         outcome: Outcome = on_event(self.cluster, event, now)
         self.cluster.apply(outcome.changes)
         changes.extend(outcome.changes)
@@ -216,9 +216,7 @@ class Runtime:
     async def _commit(self, changes: list[Change]) -> None:
         number = self._change_number + 1
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(
-            self._store_thread, self._store.commit, changes, number
-        )
+        await loop.run_in_executor(self._store_thread, self._store.commit, changes, number)
         self._change_number = number
         if self.store_fault:
             logger.info("the store works again")
@@ -259,10 +257,7 @@ class Runtime:
             entity = change.entity
             if isinstance(entity, Experiment):
                 touched[entity.id] = entity
-            elif (
-                isinstance(entity, Job | Attempt)
-                and entity.experiment_id not in touched
-            ):
+            elif isinstance(entity, Job | Attempt) and entity.experiment_id not in touched:
                 experiment = self.cluster.experiments.get(entity.experiment_id)
                 if experiment is not None:
                     touched[experiment.id] = experiment

@@ -1,4 +1,5 @@
-"""Content-addressed files: one folder per user, so that knowing a hash gives nothing of others away.
+"""Content-addressed files: one folder per user, so that knowing a hash gives nothing of others
+away.
 
 A blob is written to a partial file, checked against its SHA-256, synced and renamed: a name that
 exists is always whole. Synchronous; callers on the event loop use a thread.
@@ -41,8 +42,8 @@ class BlobWriter:
         self._received += len(data)
         if self._received > self._size_bytes:
             raise DataLoss(
-                f"Blob {self._expected.hex()} is longer than the {self._size_bytes} bytes announced; "
-                "the file changed while it was sent. Run the command again.",
+                f"Blob {self._expected.hex()} is longer than the {self._size_bytes} bytes "
+                "announced; the file changed while it was sent. Run the command again.",
                 reason="BLOB_MISMATCH",
             )
         self._hash.update(data)
@@ -57,8 +58,8 @@ class BlobWriter:
         """Checks and stores the blob; returns its size."""
         if self._received != self._size_bytes or self._hash.digest() != self._expected:
             raise DataLoss(
-                f"Blob {self._expected.hex()} does not match its hash; the file changed while it was "
-                "sent. Run the command again.",
+                f"Blob {self._expected.hex()} does not match its hash; the file changed while "
+                "it was sent. Run the command again.",
                 reason="BLOB_MISMATCH",
             )
         try:
@@ -87,9 +88,7 @@ class Blobs:
 
     def missing(self, user_name: str, hashes: Iterable[bytes]) -> list[bytes]:
         """Which of these the user has not stored, each once, in the order asked."""
-        return [
-            h for h in dict.fromkeys(hashes) if not self.path(user_name, h).exists()
-        ]
+        return [h for h in dict.fromkeys(hashes) if not self.path(user_name, h).exists()]
 
     def writer(self, user_name: str, sha256: bytes, size_bytes: int) -> BlobWriter:
         return BlobWriter(self.path(user_name, sha256), sha256, size_bytes)
@@ -107,7 +106,8 @@ class Blobs:
         return sha256
 
     def chunks(self, user_name: str, sha256: bytes) -> Iterator[bytes]:
-        """The blob's content in chunks; one empty chunk for an empty blob. NotFound if it is gone."""
+        """The blob's content in chunks; one empty chunk for an empty blob. NotFound if it is gone.
+        """
         try:
             file = self.path(user_name, sha256).open("rb")
         except FileNotFoundError:

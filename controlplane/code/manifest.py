@@ -1,4 +1,5 @@
-"""A revision's manifest: which files it has, in one canonical text whose SHA-256 is the revision's id.
+"""A revision's manifest: which files it has, in one canonical text whose SHA-256 is the revision's
+id.
 
 One line a file, sorted by path: `MODE SIZE SHA256 PATH`. The text itself is kept as a blob, so a
 revision needs nothing but blobs, and the same tree is the same revision wherever it was made.
@@ -30,12 +31,14 @@ class ManifestFile:
 
 
 def check(files: Sequence[ManifestFile]) -> None:
-    """Raises InvalidRequest with every wrong entry (the first twenty) unless the manifest is canonical."""
+    """Raises InvalidRequest with every wrong entry (the first twenty) unless the manifest is
+    canonical.
+    """
     violations: list[FieldViolation] = []
     if len(files) > MAX_FILES:
         raise InvalidRequest(
-            f"The project has {len(files)} files, {MAX_FILES} is the limit: list what is not code in "
-            ".risemlignore.",
+            f"The project has {len(files)} files, {MAX_FILES} is the limit: list what is not "
+            "code in .risemlignore.",
             reason="TOO_MANY_FILES",
         )
     previous = ""
@@ -45,15 +48,11 @@ def check(files: Sequence[ManifestFile]) -> None:
         where = f"entries[{index}]"
         problem = _path_problem(file.path)
         if problem:
-            violations.append(
-                FieldViolation(f"{where}.path", f"{file.path!r} {problem}")
-            )
+            violations.append(FieldViolation(f"{where}.path", f"{file.path!r} {problem}"))
             continue
         if file.path <= previous:
             violations.append(
-                FieldViolation(
-                    f"{where}.path", f"{file.path!r} is out of order or twice"
-                )
+                FieldViolation(f"{where}.path", f"{file.path!r} is out of order or twice")
             )
         previous = file.path
         names.add(file.path)
@@ -72,9 +71,7 @@ def check(files: Sequence[ManifestFile]) -> None:
     total = sum(file.size_bytes for file in files)
     if total > MAX_TOTAL_BYTES:
         violations.append(
-            FieldViolation(
-                "entries", f"{total} bytes in all, {MAX_TOTAL_BYTES} is the limit"
-            )
+            FieldViolation("entries", f"{total} bytes in all, {MAX_TOTAL_BYTES} is the limit")
         )
     if violations:
         raise InvalidRequest("The manifest is not valid.", tuple(violations[:20]))
@@ -98,8 +95,7 @@ def _path_problem(path: str) -> str:
 def render(files: Sequence[ManifestFile]) -> bytes:
     """The canonical text."""
     return "".join(
-        f"{file.mode:04o} {file.size_bytes} {file.sha256.hex()} {file.path}\n"
-        for file in files
+        f"{file.mode:04o} {file.size_bytes} {file.sha256.hex()} {file.path}\n" for file in files
     ).encode()
 
 
@@ -109,9 +105,7 @@ def parse(text: bytes) -> tuple[ManifestFile, ...]:
     for line in text.decode().split("\n")[:-1]:
         try:
             mode, size, sha256, path = line.split(" ", 3)
-            files.append(
-                ManifestFile(path, int(mode, 8), int(size), bytes.fromhex(sha256))
-            )
+            files.append(ManifestFile(path, int(mode, 8), int(size), bytes.fromhex(sha256)))
         except ValueError:
             raise DataLoss(
                 f"A stored manifest is damaged at {line!r}.", reason="MANIFEST_DAMAGED"

@@ -1,4 +1,6 @@
-"""What an event did to the state, as data: the runtime applies it to memory and the store commits it."""
+"""What an event did to the state, as data: the runtime applies it to memory and the store commits
+it.
+"""
 
 from __future__ import annotations
 

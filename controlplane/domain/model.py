@@ -305,6 +305,4 @@ class AttemptOrder:
 
 
 # What the store keeps and watchers may hear of.
-Entity = (
-    User | ApiKey | NodeToken | Project | Revision | Experiment | Job | Attempt | Node
-)
+Entity = User | ApiKey | NodeToken | Project | Revision | Experiment | Job | Attempt | Node

@@ -58,9 +58,7 @@ _ENDED = frozenset({State.FINISHED, State.FAILED, State.KILLED})
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     # A child of a set that waits for its turn, or a build job that has not begun.
-    State.CREATED: frozenset(
-        {State.PENDING, State.BUILDING, State.STARTING, State.RUNNING}
-    )
+    State.CREATED: frozenset({State.PENDING, State.BUILDING, State.STARTING, State.RUNNING})
     | _ENDED,
     State.PENDING: frozenset({State.BUILDING, State.STARTING, State.RUNNING}) | _ENDED,
     State.BUILDING: frozenset({State.PENDING, State.STARTING, State.RUNNING}) | _ENDED,
@@ -71,9 +69,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.KILLED: frozenset(),
 }
 
-_ATTEMPT_ENDED = frozenset(
-    {AttemptState.EXITED, AttemptState.PREEMPTED, AttemptState.LOST}
-)
+_ATTEMPT_ENDED = frozenset({AttemptState.EXITED, AttemptState.PREEMPTED, AttemptState.LOST})
 
 ATTEMPT_TRANSITIONS: Mapping[AttemptState, frozenset[AttemptState]] = {
     AttemptState.ASSIGNED: frozenset(
@@ -96,9 +92,7 @@ def check_transition(subject: str, old: State, new: State) -> None:
         raise IllegalTransition(subject, old.value, new.value)
 
 
-def check_attempt_transition(
-    subject: str, old: AttemptState, new: AttemptState
-) -> None:
+def check_attempt_transition(subject: str, old: AttemptState, new: AttemptState) -> None:
     """The same for attempts."""
     if new is not old and new not in ATTEMPT_TRANSITIONS[old]:
         raise IllegalTransition(subject, old.value, new.value)

@@ -1,1 +1,3 @@
-"""How attempts get to where they run: one protocol; the daemon launcher hands orders to node sessions."""
+"""How attempts get to where they run: one protocol; the daemon launcher hands orders to node
+sessions.
+"""

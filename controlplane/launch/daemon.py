@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 
 from controlplane.domain.effects import EndSession
 from controlplane.launch.protocol import LaunchEffect
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Tells the daemon that it was heard, up to this heartbeat."""
+
+    sequence: int
+
+
 class Outbox:
-    """Orders for one session, in order. One reader."""
+    """What one session has to send, in order. One reader."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
-        self._orders: deque[LaunchEffect] = deque()
+        self._orders: deque[LaunchEffect | Heard] = deque()
         self._arrived = asyncio.Event()
         self.closed = False
 
-    def put(self, effect: LaunchEffect) -> None:
-        self._orders.append(effect)
+    def put(self, order: LaunchEffect | Heard) -> None:
+        self._orders.append(order)
         self._arrived.set()
 
     def close(self) -> None:
@@ -31,7 +39,7 @@ class Outbox:
         self.closed = True
         self._arrived.set()
 
-    async def take(self) -> list[LaunchEffect]:
+    async def take(self) -> list[LaunchEffect | Heard]:
         """All that waits, at least one; an empty list once the outbox is closed."""
         while not self._orders and not self.closed:
             self._arrived.clear()

@@ -1,4 +1,6 @@
-"""What a launcher is: it takes effects to where attempts run. Effects may come twice; order per attempt is kept."""
+"""What a launcher is: it takes effects to where attempts run. Effects may come twice; order per
+attempt is kept.
+"""
 
 from __future__ import annotations
 

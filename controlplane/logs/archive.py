@@ -158,9 +158,7 @@ class Archive:
         if opened is None:
             path = self.path(attempt_id, kind)
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(
-                path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             opened = _Open(descriptor, os.fstat(descriptor).st_size, time.monotonic())
             self._open[key] = opened
             if len(self._open) > OPEN_FILES:

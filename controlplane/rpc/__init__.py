@@ -1,1 +1,3 @@
-"""gRPC at the edge: one servicer per service, conversion, errors, interceptors. No decisions are made here."""
+"""gRPC at the edge: one servicer per service, conversion, errors, interceptors. No decisions are
+made here.
+"""

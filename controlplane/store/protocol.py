@@ -94,9 +94,7 @@ class Store(Protocol):
     def children_by_state(self, set_ids: Sequence[str]) -> dict[str, dict[State, int]]:
         """Counts of the children of each set."""
 
-    def experiment_by_request(
-        self, user_name: str, request_id: str
-    ) -> Experiment | None: ...
+    def experiment_by_request(self, user_name: str, request_id: str) -> Experiment | None: ...
 
     def jobs(self, experiment_ids: Sequence[str]) -> list[Job]:
         """In the order of ids: gang members by rank, then build jobs."""
@@ -106,16 +104,14 @@ class Store(Protocol):
 
     def attempt(self, attempt_id: str) -> Attempt | None: ...
 
-    def projects(
-        self, user_name: str | None, after: tuple[str, str], limit: int
-    ) -> list[Project]:
+    def projects(self, user_name: str | None, after: tuple[str, str], limit: int) -> list[Project]:
         """Ordered by (user, name), after that pair."""
 
     def project(self, user_name: str, name: str) -> Project | None: ...
 
     def revision(self, user_name: str, revision_id: str) -> Revision | None: ...
 
-    def ended_before(self, end_time: float, limit: int) -> list[Experiment]:
-        """Ended experiments that retention may look at, oldest first."""
+    def ended_between(self, after: float, until: float, limit: int) -> list[Experiment]:
+        """Experiments whose end_time lies in (after, until], oldest first, for retention."""
 
     def close(self) -> None: ...

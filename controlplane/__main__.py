@@ -1,0 +1,224 @@
+"""Starts the control plane: the only place that wires its parts together.
+
+`riseml-controlplane --home DIR [--config FILE] [--listen HOST:PORT] ...`
+The address it serves on is written to HOME/control/address once it is ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from typing import Final
+
+from controlplane import bootstrap, config
+from controlplane.code.blobs import Blobs
+from controlplane.domain.errors import DomainError
+from controlplane.domain.events import NodeLeaseExpired, TimePassed
+from controlplane.launch.daemon import DaemonLauncher
+from controlplane.leases import Leases
+from controlplane.logs.archive import Archive
+from controlplane.logs.broker import Broker
+from controlplane.private_files import write_private
+from controlplane.retention import remove_old_logs
+from controlplane.rpc import server as grpc_server
+from controlplane.rpc.backend import Backend
+from controlplane.rpc.daemon_logs import DaemonLogs
+from controlplane.rpc.daemon_revisions import DaemonRevisions
+from controlplane.rpc.daemon_service import DaemonService
+from controlplane.rpc.daemon_session import DaemonSessions, SessionTimes
+from controlplane.rpc.daemon_storage import DaemonStorage
+from controlplane.rpc.experiment_service import ExperimentService
+from controlplane.rpc.interceptor import Gatekeeper
+from controlplane.rpc.log_service import LogService
+from controlplane.rpc.node_service import NodeService
+from controlplane.rpc.project_service import ProjectService
+from controlplane.rpc.result_service import ResultService
+from controlplane.rpc.storage_service import StorageService
+from controlplane.rpc.system_service import SystemFacts, SystemService
+from controlplane.rpc.telemetry_service import TelemetryService
+from controlplane.rpc.user_service import UserService
+from controlplane.runtime import Runtime
+from controlplane.scheduler import schedule
+from controlplane.store import open_store
+from controlplane.store.protocol import Store
+from controlplane.telemetry import Telemetry
+from riseml.v1 import telemetry_pb2
+
+logger = logging.getLogger("controlplane")
+
+GRACE_SECONDS: Final = 1.0
+RETENTION_SECONDS: Final = 3600.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of `riseml-controlplane`. Exit status 0 after a stop by signal, 1 on a fault."""
+    try:
+        settings = config.parse(sys.argv[1:] if arguments is None else arguments)
+    except config.ConfigError as wrong:
+        print(f"riseml-controlplane: {wrong}", file=sys.stderr)  # noqa: T201
+        return 2
+    logging.basicConfig(
+        level=logging.DEBUG if settings.debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        with _home_lock(settings):
+            asyncio.run(_serve(settings))
+    except DomainError as fault:
+        if settings.debug:
+            raise
+        print(f"riseml-controlplane: {fault.message}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+@contextlib.contextmanager
+def _home_lock(settings: config.Config):  # type: ignore[no-untyped-def]
+    """One control plane per home: two writers on one store would each believe themselves alone."""
+    settings.control.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(settings.control / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DomainError(
+                f"Another control plane uses {settings.home}: stop it, or give this one another "
+                "--home.",
+                reason="HOME_IN_USE",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def _serve(settings: config.Config) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    identity = None
+    if settings.tls:
+        # Only where it is needed: the library costs memory.
+        from controlplane import tls
+
+        identity = tls.ensure(settings.control / "tls", settings.certificate_names)
+
+    store = open_store(settings.store_url)
+    launcher = DaemonLauncher()
+    runtime = Runtime(store, launcher, schedule)
+    running = asyncio.create_task(runtime.run())
+    leases = Leases(settings.lease_seconds)
+    leases.start(runtime.cluster.nodes, time.monotonic())
+    archive = Archive(settings.control / "logs")
+    await bootstrap.make_first_admin(runtime, settings)
+    if settings.embedded_node:
+        ca_pem = identity.ca_pem if identity else b""
+        await bootstrap.write_embedded_token(runtime, settings, ca_pem)
+
+    backend = Backend(runtime, store)
+    services, daemon_logs = _services(settings, backend, store, launcher, leases, archive, identity)
+    server, checks = grpc_server.make_server(services, Gatekeeper(lambda: runtime.cluster))
+    port = grpc_server.bind(
+        server,
+        settings.listen,
+        identity.key_pem if identity else None,
+        identity.certificate_pem if identity else None,
+    )
+    await server.start()
+    await grpc_server.mark_serving(checks)
+    address = f"{settings.host}:{port}"
+    write_private(settings.control / "address", f"{address}\n".encode())
+    logger.info("serving on %s%s", address, " with TLS" if identity else "")
+
+    timers = [
+        asyncio.create_task(_watch_leases(runtime, leases)),
+        asyncio.create_task(_keep_retention(store, archive, settings.log_retention_days)),
+    ]
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({stopped, running}, return_when=asyncio.FIRST_COMPLETED)
+    logger.info("stopping")
+    for timer in timers:
+        timer.cancel()
+    (settings.control / "address").unlink(missing_ok=True)
+    await server.stop(GRACE_SECONDS)
+    runtime.stop()
+    try:
+        await running
+    finally:
+        daemon_logs.close()
+        archive.close()
+        backend.close()
+        store.close()
+
+
+def _services(
+    settings: config.Config,
+    backend: Backend,
+    store: Store,
+    launcher: DaemonLauncher,
+    leases: Leases,
+    archive: Archive,
+    identity: object,
+) -> tuple[grpc_server.Services, DaemonLogs]:
+    fingerprint: str = getattr(identity, "ca_fingerprint", "")
+    broker = Broker()
+    blobs = Blobs(settings.control / "blobs")
+    telemetry: Telemetry[telemetry_pb2.NodeSample] = Telemetry()
+    storage = DaemonStorage()
+    projects = ProjectService(backend, blobs)
+    cluster_id = store.cluster_id()
+    times = SessionTimes(settings.heartbeat_seconds, settings.lease_seconds)
+    daemon_logs = DaemonLogs(backend, archive, broker)
+    log_readers = ThreadPoolExecutor(2, thread_name_prefix="log-reader")
+    facts = SystemFacts(
+        metadata.version("riseml-platform"), cluster_id, (launcher.name,), settings.tls
+    )
+    services = grpc_server.Services(
+        users=UserService(backend),
+        projects=projects,
+        experiments=ExperimentService(backend),
+        logs=LogService(backend, archive, broker, log_readers),
+        results=ResultService(backend, archive),
+        nodes=NodeService(backend, leases, fingerprint),
+        telemetry=TelemetryService(telemetry),
+        storage=StorageService(backend, settings.data_folder, storage),
+        system=SystemService(backend, facts),
+        daemons=DaemonService(
+            DaemonSessions(backend.runtime, launcher, leases, telemetry, cluster_id, times),
+            daemon_logs,
+            DaemonRevisions(backend, projects, blobs),
+            storage,
+        ),
+    )
+    return services, daemon_logs
+
+
+async def _watch_leases(runtime: Runtime, leases: Leases) -> None:
+    """Twice in a heartbeat or so: which leases ran out, and that time has passed."""
+    step = min(1.0, leases.lease_seconds / 10)
+    while True:
+        await asyncio.sleep(step)
+        for node_name in leases.expired(time.monotonic()):
+            runtime.post(NodeLeaseExpired(node_name))
+        runtime.post(TimePassed())
+
+
+async def _keep_retention(store: Store, archive: Archive, days: float) -> None:
+    since = 0.0
+    while days > 0:
+        since = await asyncio.to_thread(remove_old_logs, store, archive, days, since)
+        await asyncio.sleep(RETENTION_SECONDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

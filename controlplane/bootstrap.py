@@ -1,0 +1,46 @@
+"""What is made at first start: the first admin with a key, and the token of an embedded node."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from controlplane.config import Config
+from controlplane.domain.events import NodeTokenCreated, UserCreated
+from controlplane.private_files import write_private
+from controlplane.rpc.caller import hash_credential
+from controlplane.rpc.user_service import new_credential, new_key
+from controlplane.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+
+async def make_first_admin(runtime: Runtime, config: Config) -> None:
+    """Only where there is no user yet. The key is written to home/control/admin-key, mode 0600."""
+    if runtime.cluster.users:
+        return
+    path = config.control / "admin-key"
+    key, text = new_key(config.admin_name, "made at the first start", "")
+    # Written first: a crash in between leaves a file with a useless key, which the next start
+    # replaces, and never an admin whose key nobody knows.
+    write_private(path, f"{text}\n".encode())
+    await runtime.submit(UserCreated(config.admin_name, "", True, key))
+    logger.info("made the first admin %s; the key is in %s", config.admin_name, path)
+
+
+async def write_embedded_token(runtime: Runtime, config: Config, ca_pem: bytes) -> None:
+    """The token of the node that `riseml up` starts beside this control plane; kept if still good.
+    """
+    name = config.embedded_node
+    folder = config.home / "node" / name
+    folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+    path = folder / "token"
+    known = runtime.cluster.node_tokens.get(name)
+    if known is not None and path.exists():
+        kept = json.loads(path.read_bytes()).get("token", "")
+        if hash_credential(kept) == known.sha256:
+            return
+    token = new_credential()
+    content = {"node_name": name, "token": token, "ca_pem": ca_pem.decode() or None}
+    write_private(path, (json.dumps(content) + "\n").encode())
+    await runtime.submit(NodeTokenCreated(name, hash_credential(token)))

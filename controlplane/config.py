@@ -1,0 +1,159 @@
+"""Settings of the control plane: a TOML file, overridden by options of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import socket
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+DEFAULT_PORT: Final = 7433
+LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+
+
+class ConfigError(Exception):
+    """The settings cannot be used; the message says which and what would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings; the names are the keys of the file."""
+
+    # Where state lies: control/{db,blobs,logs}, data/, and what `riseml up` keeps.
+    home: Path
+    # HOST:PORT to serve on; port 0 takes a free one. Beyond loopback TLS is used.
+    listen: str = f"127.0.0.1:{DEFAULT_PORT}"
+    # `sqlite:///PATH` or `postgresql://...`; empty: SQLite below home.
+    store: str = ""
+    # A node that was not heard of for so long is LOST.
+    lease_seconds: float = 30.0
+    heartbeat_seconds: float = 1.0
+    # Files of data://; empty: home/data.
+    data_root: str = ""
+    # Logs of experiments that ended longer ago are removed; 0 keeps all.
+    log_retention_days: float = 90.0
+    # Made at first start: the first admin.
+    admin_name: str = "admin"
+    # Further host names and addresses for the server's certificate.
+    tls_names: tuple[str, ...] = ()
+    # Writes the token of a node on this host at start (`riseml up`).
+    embedded_node: str = ""
+    debug: bool = False
+
+    @property
+    def control(self) -> Path:
+        return self.home / "control"
+
+    @property
+    def store_url(self) -> str:
+        return self.store or f"sqlite:///{self.control / 'db' / 'riseml.db'}"
+
+    @property
+    def data_folder(self) -> Path:
+        return Path(self.data_root) if self.data_root else self.home / "data"
+
+    @property
+    def host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+    @property
+    def tls(self) -> bool:
+        """Only loopback is served in the clear."""
+        return self.host not in LOOPBACK
+
+    @property
+    def certificate_names(self) -> tuple[str, ...]:
+        """Names and addresses that the certificate is for."""
+        own = (socket.gethostname(), "localhost", "127.0.0.1")
+        asked = () if self.host in ("", "0.0.0.0", "::") else (self.host,)
+        return tuple(dict.fromkeys((*self.tls_names, *asked, *own)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    help: str
+    metavar: str = "X"
+    flag: bool = False
+    kind: type = field(default=str)
+
+
+_OPTIONS: Final[dict[str, _Option]] = {
+    "home": _Option("where state lives", "DIR", kind=Path),
+    "listen": _Option("address to serve on; beyond loopback with TLS", "HOST:PORT"),
+    "store": _Option("sqlite:///PATH or postgresql://USER@HOST/NAME", "URL"),
+    "lease_seconds": _Option("silence after which a node is LOST", "S", kind=float),
+    "heartbeat_seconds": _Option("how often daemons report", "S", kind=float),
+    "data_root": _Option("files of data://", "DIR"),
+    "log_retention_days": _Option("age at which logs are removed, 0 never", "DAYS", kind=float),
+    "admin_name": _Option("name of the first admin", "NAME"),
+    "embedded_node": _Option("write the token of this node below home", "NAME"),
+    "debug": _Option("log more", flag=True),
+}
+
+
+def parse(arguments: Sequence[str]) -> Config:
+    """Settings from the command line and its --config file. Raises ConfigError."""
+    parser = argparse.ArgumentParser(
+        prog="riseml-controlplane", description="The control plane of RiseML."
+    )
+    parser.add_argument("--config", metavar="FILE", help="a TOML file with the same settings")
+    for name, option in _OPTIONS.items():
+        flag = "--" + name.replace("_", "-")
+        if option.flag:
+            parser.add_argument(
+                flag, dest=name, action="store_true", default=None, help=option.help
+            )
+        else:
+            parser.add_argument(
+                flag, dest=name, metavar=option.metavar, type=option.kind, help=option.help
+            )
+    parser.add_argument(
+        "--tls-name", dest="tls_names", action="append", help="a further name for the certificate"
+    )
+    given = vars(parser.parse_args(arguments))
+    settings = _read_file(given.pop("config"))
+    settings.update({key: value for key, value in given.items() if value is not None})
+    if "home" not in settings:
+        raise ConfigError("Say where state lives: --home DIR, or `home` in the --config file.")
+    settings["home"] = Path(settings["home"]).expanduser().absolute()
+    settings["tls_names"] = tuple(settings.get("tls_names", ()))
+    config = Config(**settings)
+    _check(config)
+    return config
+
+
+def _read_file(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        settings = tomllib.loads(Path(path).read_text())
+    except OSError as fault:
+        raise ConfigError(f"{path} cannot be read: {fault.strerror}") from None
+    except tomllib.TOMLDecodeError as fault:
+        raise ConfigError(f"{path} is not valid TOML: {fault}") from None
+    known = {f.name for f in dataclasses.fields(Config)}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise ConfigError(
+            f"{path}: unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}"
+        )
+    return settings
+
+
+def _check(config: Config) -> None:
+    host, _, port = config.listen.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"listen must be HOST:PORT, not {config.listen!r}")
+    if config.lease_seconds < 2 * config.heartbeat_seconds:
+        raise ConfigError(
+            f"lease_seconds ({config.lease_seconds:g}) must be at least twice heartbeat_seconds "
+            f"({config.heartbeat_seconds:g}), or nodes are lost between two heartbeats"
+        )

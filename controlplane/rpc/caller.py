@@ -1,0 +1,88 @@
+"""Who calls: found from the credential, kept for the length of the call."""
+
+from __future__ import annotations
+
+import hashlib
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from controlplane.core.cluster import Cluster
+from controlplane.domain.errors import NotFound, PermissionDenied, Unauthenticated
+from controlplane.rpc.access import Access
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A user, or the daemon of a node (`node_name` set)."""
+
+    name: str = ""
+    admin: bool = False
+    node_name: str = ""
+
+    def may_see(self, owner: str) -> bool:
+        """Whether what belongs to `owner` is open to this caller."""
+        return self.admin or self.name == owner
+
+    def check_owner(self, owner: str, what: str) -> None:
+        """Raises NotFound for what belongs to others: that it exists is not told."""
+        if not self.may_see(owner):
+            raise NotFound(f"There is no {what} of yours.", metadata={"name": what})
+
+
+_caller: ContextVar[Caller] = ContextVar("caller")
+
+
+def current_caller() -> Caller:
+    """The caller of the RPC being served."""
+    return _caller.get()
+
+
+def set_caller(caller: Caller) -> None:
+    _caller.set(caller)
+
+
+def hash_credential(credential: str) -> str:
+    """How API keys and node tokens are kept: hex SHA-256 (they are random, 256 bits)."""
+    return hashlib.sha256(credential.encode()).hexdigest()
+
+
+def identify(cluster: Cluster, authorization: str | None, access: Access) -> Caller:
+    """The caller behind an `authorization` header, allowed `access`.
+
+    Raises Unauthenticated without a valid credential, PermissionDenied when it is not enough.
+    """
+    if access is Access.ANYONE:
+        return Caller()
+    scheme, _, credential = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not credential:
+        raise Unauthenticated(
+            "No credential: log in with `riseml user login`, or set RISEML_API_KEY."
+            if access is not Access.NODE
+            else "No node token: start the daemon with --token-file."
+        )
+    digest = hash_credential(credential.strip())
+    if access is Access.NODE:
+        token = cluster.node_token_by_hash(digest)
+        if token is None:
+            raise Unauthenticated(
+                "This node token is not known: make one with `riseml node token create NAME`.",
+                reason="UNKNOWN_NODE_TOKEN",
+            )
+        return Caller(node_name=token.node_name)
+    key = cluster.api_key_by_hash(digest)
+    user = cluster.users.get(key.user_name) if key is not None else None
+    if user is None:
+        raise Unauthenticated(
+            "This API key is not known (it may have been revoked): ask an admin for a new one and "
+            "log in with `riseml user login`.",
+            reason="UNKNOWN_API_KEY",
+        )
+    if not user.enabled:
+        raise Unauthenticated(
+            f"User {user.name} is disabled: ask an admin.", reason="USER_DISABLED"
+        )
+    if access is Access.ADMIN and not user.admin:
+        raise PermissionDenied(
+            f"Only admins may do this, and {user.name} is none.", reason="ADMIN_ONLY"
+        )
+    return Caller(name=user.name, admin=user.admin)

@@ -1,0 +1,85 @@
+"""Bytes of logs from daemons into the archive; each message is answered with the archive's end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from controlplane.domain.errors import InvalidRequest, ResourceExhausted
+from controlplane.logs.archive import Archive, Kind
+from controlplane.logs.broker import Broker
+from controlplane.rpc.backend import Backend
+from riseml.v1 import daemon_pb2
+from riseml.v1 import daemon_service_pb2 as pb
+
+logger = logging.getLogger(__name__)
+
+MAX_CHUNK_BYTES: Final = 1 << 20
+# Ownership of so many attempts is remembered per stream.
+_KNOWN_LIMIT: Final = 10_000
+
+_KINDS: Final[Mapping[int, Kind]] = {
+    daemon_pb2.LOG_KIND_OUTPUT: Kind.OUTPUT,
+    daemon_pb2.LOG_KIND_RESULTS: Kind.RESULTS,
+}
+
+
+class DaemonLogs:
+    """Serves DaemonService.AppendLog."""
+
+    def __init__(self, backend: Backend, archive: Archive, broker: Broker) -> None:
+        self._backend = backend
+        self._archive = archive
+        self._broker = broker
+        # The archive takes appends from one thread.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="archive")
+
+    async def serve(
+        self, node_name: str, requests: AsyncIterator[pb.AppendLogRequest]
+    ) -> AsyncIterator[pb.AppendLogResponse]:
+        """One stream of one node; it may only append to logs of attempts that are its own."""
+        loop = asyncio.get_running_loop()
+        own: set[str] = set()
+        async for request in requests:
+            kind = _KINDS.get(request.kind)
+            if kind is None or request.offset < 0 or len(request.data) > MAX_CHUNK_BYTES:
+                raise InvalidRequest(
+                    "A chunk has a kind, an offset >= 0 and at most 1 MiB.", reason="INVALID_CHUNK"
+                )
+            answer = pb.AppendLogResponse(attempt_id=request.attempt_id, kind=request.kind)
+            if request.attempt_id not in own:
+                if not await self._belongs(node_name, request.attempt_id):
+                    answer.unknown = True
+                    yield answer
+                    continue
+                if len(own) >= _KNOWN_LIMIT:
+                    own.clear()
+                own.add(request.attempt_id)
+            try:
+                answer.next_offset = await loop.run_in_executor(
+                    self._writer, self._append, kind, request
+                )
+            except ResourceExhausted as fault:
+                logger.warning("%s", fault.message)
+                answer.next_offset = self._archive.end(request.attempt_id, kind)
+                answer.error = fault.message
+            if kind is Kind.OUTPUT:
+                self._broker.grew(request.attempt_id)
+            yield answer
+
+    def _append(self, kind: Kind, request: pb.AppendLogRequest) -> int:
+        return self._archive.append(
+            request.attempt_id, kind, request.offset, request.data, final=request.final
+        )
+
+    async def _belongs(self, node_name: str, attempt_id: str) -> bool:
+        attempt = self._backend.runtime.cluster.attempts.get(attempt_id)
+        if attempt is None:
+            attempt = await self._backend.read(self._backend.store.attempt, attempt_id)
+        return attempt is not None and attempt.node_name == node_name
+
+    def close(self) -> None:
+        self._writer.shutdown()

@@ -1,0 +1,153 @@
+"""One node's session: its reports become events, the launcher's effects become orders."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+from controlplane.domain.effects import SessionOpened
+from controlplane.domain.errors import FailedPrecondition, InvalidRequest, PermissionDenied
+from controlplane.domain.events import (
+    AttemptReported,
+    NodeConnected,
+    NodeDisconnected,
+    NodeInventoryChanged,
+)
+from controlplane.launch.daemon import DaemonLauncher, Heard, Outbox
+from controlplane.leases import Leases
+from controlplane.rpc import convert_daemon
+from controlplane.runtime import Runtime
+from controlplane.telemetry import Telemetry
+from riseml.v1 import daemon_service_pb2 as pb
+from riseml.v1 import telemetry_pb2
+
+logger = logging.getLogger(__name__)
+
+# A daemon is told at most this often that it was heard: its shims watch for contact.
+ACK_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTimes:
+    """Told to every daemon in the Welcome."""
+
+    heartbeat_seconds: float
+    lease_seconds: float
+
+    @property
+    def ack_seconds(self) -> float:
+        """Often enough for several acknowledgements within a lease."""
+        return min(ACK_SECONDS, self.lease_seconds / 4)
+
+
+class DaemonSessions:
+    """Serves DaemonService.Session."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        launcher: DaemonLauncher,
+        leases: Leases,
+        telemetry: Telemetry[telemetry_pb2.NodeSample],
+        cluster_id: str,
+        times: SessionTimes,
+    ) -> None:
+        self._runtime = runtime
+        self._launcher = launcher
+        self._leases = leases
+        self._telemetry = telemetry
+        self._cluster_id = cluster_id
+        self._times = times
+
+    async def serve(
+        self, node_name: str, requests: AsyncIterator[pb.SessionRequest]
+    ) -> AsyncIterator[pb.SessionResponse]:
+        """One session from Hello to its end. `node_name` is the token's."""
+        first = await anext(aiter(requests), None)
+        if first is None or not first.HasField("hello"):
+            raise InvalidRequest("A session begins with Hello.", reason="HELLO_EXPECTED")
+        hello = first.hello
+        inventory = convert_daemon.inventory(hello.inventory)
+        if inventory.node_name != node_name:
+            raise PermissionDenied(
+                f"This token is of node {node_name}, not {inventory.node_name}.",
+                reason="WRONG_NODE",
+            )
+        if hello.cluster_id not in ("", self._cluster_id):
+            raise FailedPrecondition(
+                f"Node {node_name} belongs to cluster {hello.cluster_id}, this is "
+                f"{self._cluster_id}: give its daemon another --home.",
+                reason="WRONG_CLUSTER",
+            )
+        # Attached before the reactor knows the node, so that no order made meanwhile is missed.
+        # Orders that stand in the Welcome as well are harmless.
+        outbox = self._launcher.attach(node_name, hello.epoch)
+        reader: asyncio.Task[None] | None = None
+        try:
+            reports = tuple(
+                report
+                for message in hello.attempts
+                if (report := convert_daemon.report(message)) is not None
+            )
+            opened: SessionOpened = await self._runtime.submit(
+                NodeConnected(inventory, hello.epoch, reports)
+            )
+            self._leases.renew(node_name, time.monotonic())
+            logger.info("node %s connected, epoch %d", node_name, hello.epoch)
+            yield convert_daemon.welcome(
+                opened, self._cluster_id, self._times.heartbeat_seconds, self._times.lease_seconds
+            )
+            reader = asyncio.create_task(self._listen(node_name, hello.epoch, requests, outbox))
+            reader.add_done_callback(lambda _: outbox.close())
+            while True:
+                orders = await outbox.take()
+                for order in orders:
+                    message = convert_daemon.response(order)
+                    if message is not None:
+                        yield message
+                if outbox.closed and not orders:
+                    break
+            if reader.done():
+                reader.result()
+        finally:
+            if reader is not None:
+                reader.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await reader
+            self._launcher.detach(node_name, outbox)
+            self._runtime.post(NodeDisconnected(node_name, hello.epoch))
+            logger.info("node %s disconnected, epoch %d", node_name, hello.epoch)
+
+    async def _listen(
+        self,
+        node_name: str,
+        epoch: int,
+        requests: AsyncIterator[pb.SessionRequest],
+        outbox: Outbox,
+    ) -> None:
+        """Until the daemon hangs up."""
+        acknowledged = 0.0
+        async for request in requests:
+            now = time.monotonic()
+            self._leases.renew(node_name, now)
+            match request.WhichOneof("event"):
+                case "sample":
+                    self._telemetry.record(node_name, request.sample, now)
+                case "attempt":
+                    report = convert_daemon.report(request.attempt)
+                    if report is not None:
+                        self._runtime.post(AttemptReported(node_name, report))
+                case "inventory":
+                    inventory = convert_daemon.inventory(request.inventory)
+                    if inventory.node_name == node_name:
+                        self._runtime.post(NodeInventoryChanged(inventory, epoch))
+                case _:
+                    pass
+            if now - acknowledged >= self._times.ack_seconds:
+                acknowledged = now
+                outbox.put(Heard(request.heartbeat.sequence))
