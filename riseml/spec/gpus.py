@@ -20,7 +20,7 @@ from riseml.spec.units import (
     parse_milli,
 )
 
-_MODEL: Final = re.compile(r"[A-Za-z][A-Za-z0-9 _.-]{0,62}", re.ASCII)
+GPU_MODEL: Final = re.compile(r"[A-Za-z][A-Za-z0-9 _.-]{0,62}", re.ASCII)
 _MEMORY: Final = re.compile(r"[0-9.]+\s*[KMGTPkmgtp]i?[Bb]?", re.ASCII)
 _WORD: Final = re.compile(r"[a-z0-9]+")
 
@@ -45,14 +45,14 @@ def parse_gpus(text: str) -> GpuRequest:
     kind, colon, count = (part.strip() for part in text.strip().partition(":"))
     if not kind or (colon and not count):
         raise InvalidQuantity(f"{text!r} is no number of GPUs; {_FORMS}")
-    if not colon and not _MEMORY.fullmatch(kind) and not _MODEL.fullmatch(kind):
+    if not colon and not _MEMORY.fullmatch(kind) and not GPU_MODEL.fullmatch(kind):
         return GpuRequest(_gpu_milli(kind))
     milli = _gpu_milli(count) if colon else GPU
     if milli == 0:
         raise InvalidQuantity(f"{text!r} asks for no GPU of a kind; write 0, or 1 or more of them")
     if _MEMORY.fullmatch(kind):
         return GpuRequest(milli, gpu_min_memory_bytes=parse_memory(kind))
-    if _MODEL.fullmatch(kind):
+    if GPU_MODEL.fullmatch(kind):
         return GpuRequest(milli, gpu_model=kind)
     if kind.isdigit():
         raise InvalidQuantity(
