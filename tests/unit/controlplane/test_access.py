@@ -1,0 +1,41 @@
+"""Rights: one table names every RPC, and nothing else is let in."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import riseml.v1
+from controlplane.rpc.access import ACCESS, Access
+from controlplane.rpc.server import SERVICE_NAMES
+
+
+def services_of_the_contract() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for module in pkgutil.iter_modules(riseml.v1.__path__):
+        if not module.name.endswith("_pb2"):
+            continue
+        descriptor = importlib.import_module(f"riseml.v1.{module.name}").DESCRIPTOR
+        for service in descriptor.services_by_name.values():
+            found[service.full_name] = {method.name for method in service.methods}
+    return found
+
+
+def test_every_rpc_of_the_contract_is_in_the_table_and_nothing_else_of_ours() -> None:
+    wanted = {f"/{s}/{m}" for s, methods in services_of_the_contract().items() for m in methods}
+    ours = {method for method in ACCESS if method.startswith("/riseml.")}
+    assert ours == wanted
+
+
+def test_every_service_of_the_contract_is_served() -> None:
+    assert set(SERVICE_NAMES) == set(services_of_the_contract())
+
+
+def test_only_health_and_reflection_are_open_to_anyone() -> None:
+    open_methods = {method for method, access in ACCESS.items() if access is Access.ANYONE}
+    assert all(m.startswith(("/grpc.health.", "/grpc.reflection.")) for m in open_methods)
+
+
+def test_daemons_and_users_have_apart_apis() -> None:
+    for method, access in ACCESS.items():
+        assert (access is Access.NODE) == method.startswith("/riseml.v1.DaemonService/")
