@@ -1,8 +1,8 @@
 """Compiles the shim while the package is built, for a wheel and for an editable install alike.
 
 The shim is the parent of every job process and must start in about a millisecond, so it is C, not
-Python. Whatever ``*.c`` stands in ``noded/shim`` becomes one program, ``noded/shim/riseml-shim``, and
-the wheel is tagged for this platform. ``python hatch_build.py`` (``make shim``) compiles only that.
+Python. Whatever ``*.c`` stands in ``noded/shim`` becomes one program, ``noded/shim/riseml-shim``,
+and the wheel is tagged for this platform. ``python hatch_build.py`` (``make shim``) compiles only it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def find_compiler() -> list[str]:
         if found:
             return [found]
     raise ShimNotBuilt(
-        "no C compiler found, and the node daemon's shim is written in C. Install one (Debian,"
-        " Ubuntu: apt install gcc libc6-dev; Fedora: dnf install gcc) or name it in the variable CC."
+        "no C compiler found, and the node daemon's shim is written in C. Install one (Debian:"
+        " apt install gcc libc6-dev; Fedora: dnf install gcc) or name it in the variable CC."
     )
 
 
