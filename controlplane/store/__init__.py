@@ -1,1 +1,3 @@
-"""Where the state lives: one protocol, a memory store, and peewee tables on SQLite or PostgreSQL."""
+"""Where the state lives: one protocol, a memory store, and peewee tables on SQLite and
+PostgreSQL. `open.open_store(url)` opens one.
+"""

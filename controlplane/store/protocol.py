@@ -1,4 +1,5 @@
-"""What the control plane needs of a store. Memory, SQLite and PostgreSQL pass the same contract tests.
+"""What the control plane needs of a store. Memory, SQLite and PostgreSQL pass the same
+contract tests.
 
 Every method is synchronous. `commit` is called from one writer thread only; the reads may be called
 from another thread at the same time and see only what is committed. A failing store raises
@@ -9,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from controlplane.domain.changes import Change
+from controlplane.domain.errors import StoreUnavailable
 from controlplane.domain.model import (
     ApiKey,
     Attempt,
@@ -24,6 +26,15 @@ from controlplane.domain.model import (
     User,
 )
 from controlplane.domain.states import State
+
+# How long a repeated request_id is recognised from memory.
+REQUEST_MEMORY_SECONDS: Final = 24 * 3600
+
+
+class StoreConflict(StoreUnavailable):
+    """A change does not fit what is stored: a fault of the control plane, not of the disk."""
+
+    reason = "STORE_CONFLICT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,8 @@ class LiveState:
     recent_requests: tuple[tuple[str, str, str], ...]
     # (set id, state, count) of ended children of the sets above.
     ended_children: tuple[tuple[str, State, int], ...]
+    # All of them.
+    projects: tuple[Project, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +95,12 @@ class Store(Protocol):
         """Made at first start, never changes."""
 
     def commit(self, changes: Sequence[Change], change_number: int) -> None:
-        """Stores all changes and the number in one transaction, durable when it returns."""
+        """Stores all changes and the number in one transaction, durable when it returns.
+
+        The number must be higher than the stored one. An Update never changes an experiment's spec;
+        a child has its set's. Deleting an experiment deletes its jobs, attempts and children.
+        Raises StoreUnavailable; StoreConflict when a key is taken, absent, or the number too low.
+        """
 
     def load(self, now: float) -> LiveState:
         """What to keep in memory; `now` bounds recent_requests."""
@@ -97,7 +115,7 @@ class Store(Protocol):
     def experiment_by_request(self, user_name: str, request_id: str) -> Experiment | None: ...
 
     def jobs(self, experiment_ids: Sequence[str]) -> list[Job]:
-        """In the order of ids: gang members by rank, then build jobs."""
+        """By experiment in the order of the ids; in each the gang by rank, then build jobs."""
 
     def attempts(self, experiment_ids: Sequence[str]) -> list[Attempt]:
         """Oldest first."""
@@ -112,6 +130,10 @@ class Store(Protocol):
     def revision(self, user_name: str, revision_id: str) -> Revision | None: ...
 
     def ended_between(self, after: float, until: float, limit: int) -> list[Experiment]:
-        """Experiments whose end_time lies in (after, until], oldest first, for retention."""
+        """Experiments whose end_time lies in (after, until], oldest first, for retention.
+
+        When there are more than `limit`, those that ended at the very time of the last one come
+        too, so going on after that time misses none.
+        """
 
     def close(self) -> None: ...

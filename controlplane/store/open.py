@@ -1,0 +1,55 @@
+"""From a URL to a store: `memory:`, `sqlite:///path/to/file` or `postgresql://user@host/database`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from controlplane.domain.errors import InvalidRequest
+from controlplane.store.protocol import Store
+
+
+def open_store(url: str, *, before_commit: Callable[[], None] | None = None) -> Store:
+    """Opens the store, making and migrating its tables where needed.
+
+    After `sqlite://` comes the path: `sqlite:///var/db` is `/var/db`. `before_commit` is for tests,
+    see `SqlStore`. Raises InvalidRequest for another URL, StoreUnavailable when the database cannot
+    be opened, FailedPrecondition when it was made by a newer version.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "memory":
+        from controlplane.store.memory import MemoryStore
+
+        return MemoryStore()
+    if parts.scheme == "sqlite" and not parts.netloc and parts.path not in ("", "/"):
+        return _open_sqlite(Path(unquote(parts.path)), before_commit)
+    if parts.scheme in ("postgresql", "postgres"):
+        return _open_postgresql(url, before_commit)
+    raise InvalidRequest(
+        f"{url!r} names no database; write sqlite:///absolute/path or postgresql://user@host/name.",
+        reason="INVALID_STORE_URL",
+    )
+
+
+def _open_sqlite(path: Path, before_commit: Callable[[], None] | None) -> Store:
+    from controlplane.store.connection import SqliteConnection
+    from controlplane.store.sql_store import SqlStore, nothing
+
+    return SqlStore(
+        SqliteConnection(path, writer=True),
+        SqliteConnection(path, writer=False),
+        before_commit=before_commit or nothing,
+    )
+
+
+def _open_postgresql(url: str, before_commit: Callable[[], None] | None) -> Store:
+    from controlplane.store.connection import PostgresqlConnection
+    from controlplane.store.sql_store import SqlStore, nothing
+
+    full = "postgresql://" + url.partition("://")[2]
+    return SqlStore(
+        PostgresqlConnection(full, writer=True),
+        PostgresqlConnection(full, writer=False),
+        before_commit=before_commit or nothing,
+    )
