@@ -1,0 +1,312 @@
+"""The session with the control plane: one bidirectional stream, opened again whenever it breaks.
+
+Each round makes a channel of its own, so that a connection which the network swallowed is never
+used again: Hello with
+all that is known here, Welcome with all that should run, then orders one way and reports,
+heartbeats and samples the
+other. What else needs the control plane (logs, code, storage) lives on the same channel and ends
+with the round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol
+
+import grpc
+
+from noded.errors import SessionRefused
+from noded.model import Report
+from noded.reconcile import StopOrder
+from riseml.v1 import daemon_pb2, daemon_service_pb2, telemetry_pb2
+from riseml.v1.daemon_service_pb2_grpc import DaemonServiceStub
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY_SECONDS: Final = 0.1
+MAX_DELAY_SECONDS: Final = 5.0
+OPEN_TIMEOUT_SECONDS: Final = 15.0
+DEFAULT_HEARTBEAT_SECONDS: Final = 1.0
+SILENT_HEARTBEATS: Final = 8
+MIN_SILENCE_SECONDS: Final = 6.0
+
+_FATAL: Final = {
+    grpc.StatusCode.UNAUTHENTICATED: "the node's token is refused; make a new one with "
+    "`riseml node token create NAME`",
+    grpc.StatusCode.PERMISSION_DENIED: "the token is not this node's",
+    grpc.StatusCode.UNIMPLEMENTED: "the server there is no control plane of RiseML",
+    grpc.StatusCode.ABORTED: "a newer daemon of this node took over",
+}
+
+_CHANNEL_OPTIONS: Final = (
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", 16 << 20),
+    ("grpc.max_send_message_length", 16 << 20),
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+class Node(Protocol):
+    """The rest of the daemon, as the session sees it. All calls are quick and stay on the loop."""
+
+    def hello(self, cluster_id: str) -> daemon_service_pb2.Hello: ...
+
+    def welcome(self, message: daemon_service_pb2.Welcome) -> None: ...
+
+    def start(self, order: daemon_pb2.AttemptOrder) -> None: ...
+
+    def stop(self, order: StopOrder) -> None: ...
+
+    def forget(self, attempt_id: str) -> None: ...
+
+    def sample(self) -> telemetry_pb2.NodeSample | None:
+        """A reading that was not sent yet, if there is one."""
+        ...
+
+    def inventory_change(self) -> daemon_pb2.NodeInventory | None:
+        """The inventory, if it is another than was said last."""
+        ...
+
+    def contact(self, boot_time: float) -> None:
+        """The control plane has heard of us: at `boot_time` (CLOCK_BOOTTIME) we were alive."""
+        ...
+
+
+class ClusterMemory(Protocol):
+    """Which cluster this node's attempts belong to."""
+
+    cluster_id: str
+
+    def remember(self, cluster_id: str) -> None: ...
+
+
+_Call = grpc.aio.StreamStreamCall[
+    daemon_service_pb2.SessionRequest, daemon_service_pb2.SessionResponse
+]
+
+Companion = Callable[[DaemonServiceStub, Metadata], Awaitable[None]]
+"""Runs beside a session for as long as it lasts: log shipping, storage."""
+
+MakeChannel = Callable[[Sequence[tuple[str, int]]], grpc.aio.Channel]
+
+
+class Session:
+    """Keeps one session open for as long as the daemon lives."""
+
+    def __init__(
+        self,
+        make_channel: MakeChannel,
+        token: str,
+        node: Node,
+        cluster: ClusterMemory,
+        companions: Sequence[Companion],
+        to_report: Callable[[Report], daemon_pb2.AttemptReport],
+    ) -> None:
+        self._make_channel = make_channel
+        self._metadata: Metadata = (("authorization", f"Bearer {token}"),)
+        self._node = node
+        self._cluster = cluster
+        self._companions = companions
+        self._to_report = to_report
+        self._outgoing: deque[daemon_service_pb2.SessionRequest] = deque()
+        self._waiting = asyncio.Event()
+        self._open = False
+        self._sent_at: dict[int, float] = {}
+        self._heard_at = 0.0
+        self._heartbeat_seconds = DEFAULT_HEARTBEAT_SECONDS
+
+    def report(self, report: Report) -> None:
+        """Says how an attempt stands now. While no session is open nothing is queued: Hello says
+        it all."""
+        if self._open:
+            self._send(daemon_service_pb2.SessionRequest(attempt=self._to_report(report)))
+
+    async def run(self) -> None:
+        """Until cancelled. Raises SessionRefused when trying again changes nothing."""
+        failures = 0
+        while True:
+            started = time.monotonic()
+            try:
+                problem = await self._round()
+            except grpc.aio.AioRpcError as error:
+                problem = _problem(error)
+            if time.monotonic() - started > MAX_DELAY_SECONDS:
+                failures = 0
+            delay = min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2**failures)
+            delay *= random.uniform(0.5, 1.0)
+            if failures == 0 or delay > MAX_DELAY_SECONDS / 2:
+                log.warning("no session with the control plane: %s; trying again", problem)
+            failures = min(failures + 1, 10)
+            await asyncio.sleep(delay)
+
+    async def _round(self) -> str:
+        """One connection from Hello to its end; says why it ended."""
+        channel = self._make_channel(_CHANNEL_OPTIONS)
+        stub = DaemonServiceStub(channel)  # type: ignore[no-untyped-call]
+        tasks: list[asyncio.Task[str]] = []
+        try:
+            call = stub.Session(metadata=self._metadata)
+            async with asyncio.timeout(OPEN_TIMEOUT_SECONDS):
+                await self._introduce(call)
+            tasks = [
+                asyncio.create_task(self._read(call), name="session-read"),
+                asyncio.create_task(self._write(call), name="session-write"),
+                asyncio.create_task(self._beat(), name="session-beat"),
+            ]
+            tasks += [asyncio.create_task(self._accompany(c, stub)) for c in self._companions]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        except TimeoutError:
+            return f"no answer within {OPEN_TIMEOUT_SECONDS:.0f} s"
+        finally:
+            self._open = False
+            self._outgoing.clear()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await channel.close()
+
+    async def _introduce(
+        self,
+        call: _Call,
+    ) -> None:
+        await call.wait_for_connection()
+        hello = self._node.hello(self._cluster.cluster_id)
+        sent_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._outgoing.clear()
+        # From here on changes are queued: what Hello does not say follows it.
+        self._open = True
+        await call.write(daemon_service_pb2.SessionRequest(hello=hello))
+        answer = await call.read()
+        if not isinstance(answer, daemon_service_pb2.SessionResponse):
+            raise await _rpc_error(call)
+        if answer.WhichOneof("order") != "welcome":
+            raise SessionRefused(
+                "the control plane's first message was no Welcome: versions differ"
+            )
+        welcome = answer.welcome
+        mine = self._cluster.cluster_id
+        if mine and welcome.cluster_id != mine:
+            raise SessionRefused(
+                f"this node belongs to cluster {mine}, but {welcome.cluster_id} answers there; "
+                "nothing was touched. Use another --home or --name for another cluster"
+            )
+        if not mine:
+            self._cluster.remember(welcome.cluster_id)
+        if welcome.heartbeat_interval_milliseconds > 0:
+            self._heartbeat_seconds = welcome.heartbeat_interval_milliseconds / 1000
+        self._heard_at = time.monotonic()
+        self._node.contact(sent_at)
+        log.info("session with cluster %s is open", welcome.cluster_id)
+        self._node.welcome(welcome)
+
+    def _send(self, request: daemon_service_pb2.SessionRequest) -> None:
+        self._outgoing.append(request)
+        self._waiting.set()
+
+    async def _write(
+        self,
+        call: _Call,
+    ) -> str:
+        while True:
+            while self._outgoing:
+                await call.write(self._outgoing.popleft())
+            self._waiting.clear()
+            await self._waiting.wait()
+
+    async def _read(
+        self,
+        call: _Call,
+    ) -> str:
+        while True:
+            response = await call.read()
+            if not isinstance(response, daemon_service_pb2.SessionResponse):
+                raise await _rpc_error(call)
+            self._heard_at = time.monotonic()
+            match response.WhichOneof("order"):
+                case "start":
+                    self._node.start(response.start.order)
+                case "stop":
+                    self._node.stop(stop_order(response.stop))
+                case "forget":
+                    self._node.forget(response.forget.attempt_id)
+                case "heartbeat_ack":
+                    self._acknowledged(response.heartbeat_ack.sequence)
+                case other:
+                    log.warning("ignored an order of unknown kind %s", other)
+
+    def _acknowledged(self, sequence: int) -> None:
+        sent_at = self._sent_at.pop(sequence, None)
+        if sent_at is not None:
+            for older in [s for s in self._sent_at if s < sequence]:
+                del self._sent_at[older]
+            self._node.contact(sent_at)
+
+    async def _beat(self) -> str:
+        """Heartbeats, samples and changes of the inventory; ends when the other side fell
+        silent."""
+        sequence = 0
+        self._sent_at.clear()
+        while True:
+            sequence += 1
+            self._sent_at[sequence] = time.clock_gettime(time.CLOCK_BOOTTIME)
+            self._send(
+                daemon_service_pb2.SessionRequest(
+                    heartbeat=daemon_service_pb2.Heartbeat(sequence=sequence)
+                )
+            )
+            inventory = self._node.inventory_change()
+            if inventory is not None:
+                self._send(daemon_service_pb2.SessionRequest(inventory=inventory))
+            sample = self._node.sample()
+            if sample is not None:
+                self._send(daemon_service_pb2.SessionRequest(sample=sample))
+            silence = time.monotonic() - self._heard_at
+            if silence > max(MIN_SILENCE_SECONDS, SILENT_HEARTBEATS * self._heartbeat_seconds):
+                return f"nothing was heard for {silence:.0f} s"
+            await asyncio.sleep(self._heartbeat_seconds)
+
+    async def _accompany(self, companion: Companion, stub: DaemonServiceStub) -> str:
+        """A companion's trouble is its own: it is started again while the session lasts."""
+        delay = FIRST_DELAY_SECONDS
+        while True:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await companion(stub, self._metadata)
+            await asyncio.sleep(delay)
+            delay = min(MAX_DELAY_SECONDS, delay * 2)
+
+
+def stop_order(message: daemon_service_pb2.StopAttempt) -> StopOrder:
+    """The order that the message carries."""
+    grace = message.grace_period_milliseconds
+    return StopOrder(message.attempt_id, message.reason, None if grace < 0 else grace)
+
+
+async def _rpc_error(
+    call: _Call,
+) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(
+        await call.code(),
+        await call.initial_metadata(),
+        await call.trailing_metadata(),
+        await call.details(),
+    )
+
+
+def _problem(error: grpc.aio.AioRpcError) -> str:
+    code, details = error.code(), error.details() or ""
+    if code in _FATAL:
+        raise SessionRefused(f"{_FATAL[code]} ({details})" if details else _FATAL[code]) from error
+    return f"{code.name}: {details}" if details else code.name
