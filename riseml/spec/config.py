@@ -229,6 +229,10 @@ def _roles(reader: Reader, train: Mapping[str, Node], resources: Resources) -> t
             (node for key, node in tensorflow.entries if key.text == "distributed"), None
         )
     if distributed is None or (isinstance(distributed, Scalar) and distributed.is_null):
+        framework = train.get("framework")
+        if nodes > 1 and isinstance(framework, Scalar) and framework.text == "tensorflow":
+            instead = f"tensorflow: {{distributed: {{worker: {nodes}}}}}"
+            reader.problem("train.nodes", f"is not for tensorflow; write {instead}")
         name = "train" if nodes == 1 else "worker"
         return (RoleSpec(name, nodes, resources),)
     if "nodes" in train:
