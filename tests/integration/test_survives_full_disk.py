@@ -1,0 +1,156 @@
+"""A full disk under the daemon's spool or the database: a clear error, jobs go on, nothing is
+corrupted.
+
+These tests fill a small tmpfs, which only root can mount; the same faults are injected at our own
+file protocols in the unit tests of the archive, the file area, the shipper and the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from riseml.errors import RisemlError
+from riseml.v1 import state_pb2
+from tests.integration.cluster import (
+    DEADLINE_SECONDS,
+    output,
+    running_cluster,
+    spec,
+    submit,
+    wait_for,
+    wait_state,
+)
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small tmpfs")
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A tmpfs of this size at `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=711", "riseml-test", str(folder)],
+        check=True,
+    )
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Takes all the space that is left."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
+    return ballast
+
+
+@needs_root
+@pytest.mark.timeout(120)
+def test_a_full_database_disk_refuses_clearly_and_goes_on_when_there_is_space_again() -> None:
+    with running_cluster(node=False) as cluster:
+        cluster.control_plane.stop()
+        database = cluster.home / "control" / "db"
+        kept = {path.name: path.read_bytes() for path in database.iterdir()}
+        with small_disk(database, "4m"):
+            for name, content in kept.items():
+                (database / name).write_bytes(content)
+            cluster.start_control_plane()
+            cluster.start_node()
+            folder = cluster.home / "shared"
+            folder.mkdir()
+            folder.chmod(0o777)
+            client = cluster.client()
+            job = f"while [ ! -e {folder}/stop ]; do echo tick; sleep 0.05; done; echo end"
+            running = submit(client, spec(job))
+            wait_state(client, running, state_pb2.STATE_RUNNING)
+
+            ballast = fill(database)
+            acknowledged: list[str] = []
+
+            def refused() -> RisemlError | None:
+                try:
+                    acknowledged.append(submit(client, spec("true", cpu_milli=10**9)))
+                except RisemlError as error:
+                    return error
+                return None
+
+            error = wait_for(refused, "the full disk to be noticed")
+            assert "full" in str(error).lower() or "space" in str(error).lower()
+            info = client.system.info()
+            assert any("space" in w.lower() or "full" in w.lower() for w in info.warnings)
+            state = client.experiments.get(running).experiment.state
+            assert state == state_pb2.STATE_RUNNING, "a full disk ended a job"
+
+            ballast.unlink()
+            wait_for(lambda: refused() is None, "submissions to work again")
+            (folder / "stop").touch()
+            wait_state(client, running, state_pb2.STATE_FINISHED)
+            assert output(client, f"{running}.train.1-1").endswith(b"tick\nend\n")
+
+            cluster.control_plane.kill()
+            cluster.start_control_plane()
+            listed = {e.id for e in client.experiments.list()}
+            assert {running, *acknowledged} <= listed, "an acknowledged experiment is gone"
+            cluster.nodes["n1"].kill()
+            cluster.control_plane.stop()
+
+
+@needs_root
+@pytest.mark.timeout(120)
+def test_a_full_spool_disk_leaves_the_job_running_and_names_what_was_lost() -> None:
+    with running_cluster(node=False) as cluster, small_disk(cluster.home / "node", "3m"):
+        cluster.control_plane.stop()
+        cluster.start_control_plane()
+        cluster.start_node()
+        folder = cluster.home / "shared"
+        folder.mkdir()
+        folder.chmod(0o777)
+        client = cluster.client()
+        job = (
+            f"echo first; while [ ! -e {folder}/print ]; do sleep 0.05; done; "
+            f"yes 0123456789 | head -c 3000000; while [ ! -e {folder}/stop ]; do sleep 0.05; done; "
+            "echo last; exit 5"
+        )
+        experiment_id = submit(client, spec(job))
+        wait_state(client, experiment_id, state_pb2.STATE_RUNNING)
+        attempt_id = f"{experiment_id}.train.1-1"
+        wait_for(lambda: output(client, attempt_id, follow=False) == b"first\n", "the first line")
+
+        ballast = fill(cluster.home / "node")
+        (folder / "print").touch()
+        # The pipe is drained although nothing can be written: the job is not held up.
+        shim_log = cluster.home / "node" / "n1" / "attempts" / attempt_id
+        assert shim_log.exists()
+        wait_for(lambda: _job_waits_for(folder / "stop"), "the job to print and go on")
+        assert client.experiments.get(experiment_id).experiment.state == state_pb2.STATE_RUNNING
+        ballast.unlink()
+        (folder / "stop").touch()
+
+        ended = wait_state(client, experiment_id, state_pb2.STATE_FAILED, seconds=DEADLINE_SECONDS)
+        assert "5" in ended.message
+        printed = output(client, attempt_id)
+        assert printed.startswith(b"first\n")
+        assert printed.endswith(b"last\n")
+        assert b"bytes" in printed, "the log does not say that bytes were lost"
+        cluster.nodes["n1"].stop()
+
+
+def _job_waits_for(path: Path) -> bool:
+    """Whether a shell sleeps in the loop that waits for `path`: no child `yes` or `head` is left.
+    """
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            if b"0123456789" in (entry / "cmdline").read_bytes().split(b"\0")[1:]:
+                return False
+    return True
