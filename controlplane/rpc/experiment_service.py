@@ -42,7 +42,8 @@ class ExperimentService(experiment_service_pb2_grpc.ExperimentServiceServicer):
             )
             if found is None:
                 raise NotFound(
-                    f"There is no revision {request.revision_id[:12]} of yours: send the code first.",
+                    f"There is no revision {request.revision_id[:12]} of yours: send the "
+                    "code first.",
                     reason="REVISION_NOT_FOUND",
                 )
         assignments = tuple(

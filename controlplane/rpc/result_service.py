@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 from controlplane.logs.archive import Archive, Kind
@@ -11,6 +10,7 @@ from controlplane.rpc import convert
 from controlplane.rpc.backend import Backend, page_size, read_id
 from controlplane.rpc.caller import current_caller
 from controlplane.rpc.log_service import matches
+from riseml.results import parse_report
 from riseml.spec import ids
 from riseml.v1 import result_service_pb2 as pb
 from riseml.v1 import result_service_pb2_grpc
@@ -59,22 +59,18 @@ class ResultService(result_service_pb2_grpc.ResultServiceServicer):
         end = self._archive.end(attempt_id, Kind.RESULTS)
         lines = self._archive.read(attempt_id, Kind.RESULTS, 0, end).split(b"\n")[:-1]
         chosen = lines[start : start + limit]
-        results = [r for line in chosen if (r := parse_result(attempt_id, line)) is not None]
+        results = [r for line in chosen if (r := result_message(attempt_id, line)) is not None]
         return results, start + len(chosen)
 
 
-def parse_result(attempt_id: str, line: bytes) -> pb.Result | None:
-    """One line of a results file; None for a line that is damaged (a job may write there, too)."""
-    try:
-        record = json.loads(line)
-        return pb.Result(
-            attempt_id=attempt_id,
-            sequence=record["sequence"],
-            report_time=convert.timestamp(record["time"]),
-            metrics=[
-                pb.Metric(name=name, value=float(value))
-                for name, value in record["metrics"].items()
-            ],
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
+def result_message(attempt_id: str, line: bytes) -> pb.Result | None:
+    """One line of a results file; None for a line that is no report (a job may write there, too)."""
+    report = parse_report(line)
+    if report is None:
         return None
+    return pb.Result(
+        attempt_id=attempt_id,
+        sequence=report.sequence,
+        report_time=convert.timestamp(report.time_ns / 1e9),
+        metrics=[pb.Metric(name=name, value=value) for name, value in report.metrics],
+    )

@@ -1,0 +1,171 @@
+"""The single writer: answers after the commit, acts after the commit, and survives a failing store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from controlplane.domain.changes import Change
+from controlplane.domain.effects import StartAttempt
+from controlplane.domain.errors import NotFound, StoreUnavailable
+from controlplane.domain.events import (
+    ExperimentSubmitted,
+    KillRequested,
+    NodeConnected,
+    UserCreated,
+)
+from controlplane.domain.model import ApiKey, Experiment, NodeInventory
+from controlplane.launch.protocol import LaunchEffect
+from controlplane.runtime import Runtime
+from controlplane.scheduler import schedule
+from controlplane.store.memory import MemoryStore
+from riseml.spec.model import TrainSpec
+
+SPEC = TrainSpec(project="digits", run=("true",))
+
+
+class RecordingLauncher:
+    """Records what it is given, and how many commits there had been."""
+
+    name = "recording"
+
+    def __init__(self, store: GatedStore) -> None:
+        self._store = store
+        self.effects: list[tuple[int, LaunchEffect]] = []
+        self.resyncs = 0
+
+    def dispatch(self, effect: LaunchEffect) -> None:
+        self.effects.append((self._store.commits, effect))
+
+    def resync(self) -> None:
+        self.resyncs += 1
+
+
+class GatedStore(MemoryStore):
+    """A store whose commits can be held up or made to fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.commits = 0
+        self.failures = 0
+
+    def commit(self, changes: Sequence[Change], change_number: int) -> None:
+        self.gate.wait()
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailable("disk full: free some space")
+        super().commit(changes, change_number)
+        self.commits += 1
+
+
+def submitted(request_id: str) -> ExperimentSubmitted:
+    return ExperimentSubmitted("ana", request_id, SPEC)
+
+
+@contextlib.asynccontextmanager
+async def running(store: GatedStore) -> AsyncIterator[tuple[Runtime, RecordingLauncher]]:
+    launcher = RecordingLauncher(store)
+    runtime = Runtime(store, launcher, schedule)
+    task = asyncio.create_task(runtime.run())
+    if "ana" not in runtime.cluster.users:
+        await runtime.submit(UserCreated("ana", "", True, ApiKey("k", "ana", "00", "", 0.0)))
+    try:
+        yield runtime, launcher
+    finally:
+        store.gate.set()
+        runtime.stop()
+        await task
+
+
+async def test_an_answer_comes_only_after_the_commit() -> None:
+    store = GatedStore()
+    async with running(store) as (runtime, _):
+        store.gate.clear()
+        answer = asyncio.ensure_future(runtime.submit(submitted("r1")))
+        done, _ = await asyncio.wait({answer}, timeout=0.05)
+        assert not done
+        assert store.experiment("ana.1") is None
+        store.gate.set()
+        experiment, _ = await answer
+        assert store.experiment("ana.1") == experiment
+
+
+async def test_what_arrives_during_a_commit_shares_the_next_one() -> None:
+    store = GatedStore()
+    async with running(store) as (runtime, _):
+        before = store.commits
+        store.gate.clear()
+        first = asyncio.ensure_future(runtime.submit(submitted("r0")))
+        await asyncio.sleep(0)
+        others = [asyncio.ensure_future(runtime.submit(submitted(f"r{n}"))) for n in range(1, 50)]
+        await asyncio.wait({first}, timeout=0.05)
+        store.gate.set()
+        await asyncio.gather(first, *others)
+        assert store.commits - before <= 2
+
+
+async def test_the_same_request_makes_one_experiment() -> None:
+    store = GatedStore()
+    async with running(store) as (runtime, _):
+        answers = await asyncio.gather(*(runtime.submit(submitted("same")) for _ in range(5)))
+    assert {experiment.id for experiment, _ in answers} == {"ana.1"}
+
+
+async def test_effects_follow_their_commit() -> None:
+    store = GatedStore()
+    async with running(store) as (runtime, launcher):
+        await runtime.submit(NodeConnected(NodeInventory("n1", "boot", "1", 4000, 8 << 30), 1))
+        before = store.commits
+        await runtime.submit(submitted("r1"))
+        starts = [(n, e) for n, e in launcher.effects if isinstance(e, StartAttempt)]
+        assert [e.order.attempt_id for _, e in starts] == ["ana.1.train.1-1"]
+        assert starts[0][0] > before
+
+
+async def test_a_failed_commit_changes_nothing_and_is_said_to_every_caller() -> None:
+    store = GatedStore()
+    async with running(store) as (runtime, launcher):
+        await runtime.submit(NodeConnected(NodeInventory("n1", "boot", "1", 4000, 8 << 30), 1))
+        await runtime.submit(submitted("kept"))
+        seen = len(launcher.effects)
+        store.failures = 1
+        with pytest.raises(StoreUnavailable, match="free some space"):
+            await runtime.submit(submitted("refused"))
+        assert len(launcher.effects) == seen, "an effect of what was not committed"
+        assert launcher.resyncs == 1
+        assert runtime.store_fault
+        experiment, _ = await runtime.submit(submitted("refused"))
+        assert experiment.id == "ana.2"
+        assert not runtime.store_fault
+        runtime.cluster.check_invariants()
+
+
+async def test_a_refused_event_reaches_its_caller_and_no_one_else() -> None:
+    store = GatedStore()
+    async with running(store) as (runtime, _):
+        refused, made = await asyncio.gather(
+            runtime.submit(KillRequested("ana.99")),
+            runtime.submit(submitted("r1")),
+            return_exceptions=True,
+        )
+    assert isinstance(refused, NotFound)
+    assert isinstance(made, tuple)
+
+
+async def test_a_restart_finds_what_was_committed_and_numbers_go_on() -> None:
+    store = GatedStore()
+    async with running(store) as (runtime, _):
+        await runtime.submit(submitted("r1"))
+        number = runtime.feed.change_number
+    async with running(store) as (runtime, _):
+        assert isinstance(runtime.cluster.experiments["ana.1"], Experiment)
+        await runtime.submit(submitted("r2"))
+        assert runtime.feed.change_number == number + 1
+        assert "ana.2" in runtime.cluster.experiments
