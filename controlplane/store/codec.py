@@ -135,7 +135,8 @@ class RowCodec(Generic[E]):
     """Rows of one type: the columns named here, then what is derived, then `rest`.
 
     `columns` are fields with a plain value or an enum. `mutable` are those of them that an update
-    writes. `ended` adds a column with 0 or 1: whether the state is one that nothing follows.
+    writes. `ended` adds a column with 0 or 1: whether the state, which is then the last of both,
+    is one that nothing follows.
     `outside` are fields that the caller keeps elsewhere and gives to `from_row`.
     """
 
@@ -168,15 +169,17 @@ class RowCodec(Generic[E]):
 
     def _getter(self, names: Sequence[str], ended: bool) -> Callable[[Any], Sequence[Any]]:
         paths = [f"{name}.value" if name in self._enums else name for name in names]
+        values = _tuple_getter(paths)
         if not ended:
-            return _tuple_getter(paths)
-        values = _tuple_getter([*paths, "state.ended"])
+            return values
+        # The state is the last of the columns. Texts are looked up: an enum's hash is slow.
+        numbers = {state.value: 1 if state.ended else 0 for state in self._enums["state"]}
 
-        def with_number(value: Any) -> Sequence[Any]:
-            *found, has_ended = values(value)
-            return (*found, 1 if has_ended else 0)
+        def with_ended(value: Any) -> Sequence[Any]:
+            found = values(value)
+            return (*found, numbers[found[-1]])
 
-        return with_number
+        return with_ended
 
     def key_of(self, entity: E) -> Sequence[Any]:
         """Values of the key's columns."""

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from controlplane.domain.changes import Change
@@ -75,7 +76,8 @@ class MemoryStore:
                     self._objects[kind][key] = entity
                     if isinstance(entity, Experiment):
                         self._count(entity)
-                self._objects[kind].update(of_type.updates)
+                for key, entity in of_type.updates.items():
+                    self._objects[kind][key] = self._with_first_spec(entity)
 
     def _check(self, kind: type[Any], of_type: TypeBatch) -> None:
         present = self._objects[kind]
@@ -95,6 +97,12 @@ class MemoryStore:
         if experiment.set_id is None:
             user = experiment.user_name
             self._last_numbers[user] = max(experiment.number, self._last_numbers.get(user, 0))
+
+    def _with_first_spec(self, entity: Any) -> Any:
+        if not isinstance(entity, Experiment):
+            return entity
+        spec = self._objects[Experiment][entity.id].spec
+        return entity if spec is entity.spec else replace(entity, spec=spec)
 
     def _delete(self, kind: type[Any], key: Key) -> None:
         self._objects[kind].pop(key, None)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from controlplane.domain.errors import InvalidRequest
@@ -32,7 +35,22 @@ def open_store(url: str, *, before_commit: Callable[[], None] | None = None) -> 
     )
 
 
+def _import_peewee_alone() -> None:
+    """peewee loads every driver that is installed. psycopg takes 16 MB of memory, which a control
+    plane on SQLite need not pay for, so it is hidden while peewee loads.
+    """
+    if "peewee" in sys.modules or "psycopg" in sys.modules:
+        return
+    hidden: dict[str, Any] = {"psycopg": None}
+    sys.modules.update(hidden)
+    try:
+        importlib.import_module("peewee")
+    finally:
+        del sys.modules["psycopg"]
+
+
 def _open_sqlite(path: Path, before_commit: Callable[[], None] | None) -> Store:
+    _import_peewee_alone()
     from controlplane.store.connection import SqliteConnection
     from controlplane.store.sql_store import SqlStore, nothing
 
