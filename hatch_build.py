@@ -2,7 +2,7 @@
 
 The shim is the parent of every job process and must start in about a millisecond, so it is C, not
 Python. Whatever ``*.c`` stands in ``noded/shim`` becomes one program, ``noded/shim/riseml-shim``,
-and the wheel is tagged for this platform. ``python hatch_build.py`` (``make shim``) compiles only it.
+and the wheel is tagged for this platform. ``python hatch_build.py`` (`make shim`) only compiles.
 """
 
 from __future__ import annotations

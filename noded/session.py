@@ -154,7 +154,7 @@ class Session:
     async def _round(self) -> str:
         """One connection from Hello to its end; says why it ended."""
         channel = self._make_channel(_CHANNEL_OPTIONS)
-        stub = DaemonServiceStub(channel)  # type: ignore[no-untyped-call]
+        stub = DaemonServiceStub(channel)
         tasks: list[asyncio.Task[str]] = []
         try:
             call = stub.Session(metadata=self._metadata)

@@ -275,7 +275,7 @@ class Experiments(Calls):
         *,
         user_name: str = "",
         project: str = "",
-        states: Iterable[state_pb2.State] = (),
+        states: Iterable[state_pb2.State.ValueType] = (),
         set_id: str = "",
         with_jobs: bool = False,
         page_size: int = PAGE_SIZE,

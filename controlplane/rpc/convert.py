@@ -18,11 +18,11 @@ from riseml.v1 import (
     user_pb2,
 )
 
-STATE_TO_PROTO: Mapping[State, state_pb2.State] = {
+STATE_TO_PROTO: Mapping[State, state_pb2.State.ValueType] = {
     state: state_pb2.State.Value(f"STATE_{state.name}") for state in State
 }
 STATE_FROM_PROTO: Mapping[int, State] = {value: key for key, value in STATE_TO_PROTO.items()}
-ATTEMPT_STATE_TO_PROTO: Mapping[AttemptState, job_pb2.AttemptState] = {
+ATTEMPT_STATE_TO_PROTO: Mapping[AttemptState, job_pb2.AttemptState.ValueType] = {
     state: job_pb2.AttemptState.Value(f"ATTEMPT_STATE_{state.name}") for state in AttemptState
 }
 ATTEMPT_STATE_FROM_PROTO: Mapping[int, AttemptState] = {

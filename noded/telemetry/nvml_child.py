@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import pynvml  # type: ignore[import-untyped]
+import pynvml
 
 from noded.telemetry import wire
 from noded.telemetry.model import ReadingFault, XidEvent

@@ -13,7 +13,7 @@ from ctypes import c_void_p, cast
 from functools import partial
 from typing import Any, Final, TypeVar
 
-import pynvml  # type: ignore[import-untyped]
+import pynvml
 
 from noded.telemetry import naming
 from noded.telemetry.model import GpuInfo, GpuProcess, GpuSample, ReadingFault
