@@ -56,3 +56,20 @@ class SessionOpened:
     desired: tuple[AttemptOrder, ...]
     stopping: tuple[StopAttempt, ...]
     forget: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedPlacement:
+    """A placement that no longer fitted; its experiment waits on."""
+
+    experiment_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanApplied:
+    """Reply to PlanMade: what came of the plan. Rejections are normal, for snapshots grow old."""
+
+    started: tuple[str, ...]
+    rejected: tuple[RejectedPlacement, ...]
+    evicted: tuple[str, ...]

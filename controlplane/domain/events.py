@@ -157,6 +157,11 @@ class PlanMade:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlPlaneStarted:
+    """The first event of a process: no node has a session, and every lease starts anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """About once a second: ends what ran longer than its max_duration."""
 
@@ -180,5 +185,6 @@ Event = (
     | NodeForgotten
     | AttemptReported
     | PlanMade
+    | ControlPlaneStarted
     | TimePassed
 )

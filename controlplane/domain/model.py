@@ -243,6 +243,8 @@ class Node:
     draining: bool = False
     connect_time: float | None = None
     last_seen_time: float | None = None
+    # When its lease ran out (or the control plane started since); None unless it is LOST.
+    lost_time: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,459 @@
+"""The cluster as it is now, in memory: entities by key, and the indexes that make questions cheap.
+
+Only `apply`, `note_waiting` and `evict` change it, and only the runtime calls them. What ended is
+evicted once nobody here needs it; the store remembers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from controlplane.core.views import (
+    NodeUsage,
+    gang_request,
+    node_view,
+    running_gang,
+)
+from controlplane.domain.changes import Change, Delete
+from controlplane.domain.model import (
+    ApiKey,
+    Attempt,
+    Entity,
+    Experiment,
+    Job,
+    Node,
+    NodeToken,
+    Project,
+    Revision,
+    User,
+)
+from controlplane.domain.plan import GangRequest, NodeView, RunningGang, Snapshot, Waiting
+from controlplane.domain.states import State
+
+REQUEST_ID_SECONDS: Final = 86_400.0
+
+
+class LiveState(Protocol):
+    """What the store loads; `controlplane.store.protocol.LiveState` has this shape."""
+
+    @property
+    def users(self) -> tuple[User, ...]: ...
+    @property
+    def api_keys(self) -> tuple[ApiKey, ...]: ...
+    @property
+    def node_tokens(self) -> tuple[NodeToken, ...]: ...
+    @property
+    def projects(self) -> tuple[Project, ...]: ...
+    @property
+    def nodes(self) -> tuple[Node, ...]: ...
+    @property
+    def experiments(self) -> tuple[Experiment, ...]: ...
+    @property
+    def jobs(self) -> tuple[Job, ...]: ...
+    @property
+    def attempts(self) -> tuple[Attempt, ...]: ...
+    @property
+    def last_numbers(self) -> tuple[tuple[str, int], ...]: ...
+    @property
+    def recent_requests(self) -> tuple[tuple[str, str, str], ...]: ...
+    @property
+    def ended_children(self) -> tuple[tuple[str, State, int], ...]: ...
+
+
+@dataclass(slots=True)
+class SetProgress:
+    """How far the children of a set are."""
+
+    # All children, evicted ones too.
+    counts: dict[State, int] = field(default_factory=dict)
+    # Children in memory, and those of them that wait for their turn, both by child number.
+    children: dict[int, str] = field(default_factory=dict)
+    waiting: dict[int, str] = field(default_factory=dict)
+
+
+class Cluster:
+    """All live state. Read its dicts freely; never change them from outside."""
+
+    def __init__(self, first_version: int = 0) -> None:
+        self.users: dict[str, User] = {}
+        self.api_keys: dict[str, ApiKey] = {}
+        self.node_tokens: dict[str, NodeToken] = {}
+        self.projects: dict[tuple[str, str], Project] = {}
+        # Recorded since this was loaded; older ones only the store knows.
+        self.revisions: dict[tuple[str, str], Revision] = {}
+        self.nodes: dict[str, Node] = {}
+        self.experiments: dict[str, Experiment] = {}
+        self.jobs: dict[str, Job] = {}
+        self.attempts: dict[str, Attempt] = {}
+        # Gang members by rank, then build jobs.
+        self.jobs_by_experiment: dict[str, list[str]] = {}
+        self.attempts_by_experiment: dict[str, list[str]] = {}
+        # Attempts that have not ended.
+        self.live_by_node: dict[str, dict[str, None]] = {}
+        self.usage: dict[str, NodeUsage] = {}
+        # Nodes whose capacity shrank below what runs there.
+        self.overfull: set[str] = set()
+        self.last_numbers: dict[str, int] = {}
+        # (user, request_id) -> experiment id.
+        self.requests: dict[tuple[str, str], str] = {}
+        self.sets: dict[str, SetProgress] = {}
+        # Live experiments with a max_duration.
+        self.limited: dict[str, None] = {}
+        # Why experiments wait, by the last plan. Not stored.
+        self.waiting: dict[str, Waiting] = {}
+        self._keys_by_hash: dict[str, str] = {}
+        self._tokens_by_hash: dict[str, str] = {}
+        # When a request id was seen; those from the store have None until the first trim.
+        self._request_times: dict[tuple[str, str], float | None] = {}
+        self._version = first_version
+        self._snapshot: Snapshot | None = None
+        self._dirty_nodes: set[str] = set()
+        self._dirty_experiments: dict[str, None] = {}
+        self._node_views: dict[str, NodeView] = {}
+        self._pending: dict[str, GangRequest] = {}
+        self._running: dict[str, RunningGang] = {}
+
+    @classmethod
+    def from_live_state(cls, state: LiveState, first_version: int = 0) -> Cluster:
+        """The cluster as it was committed last. Snapshots are numbered from `first_version` on."""
+        cluster = cls(first_version)
+        entities: list[Entity] = [
+            *state.users,
+            *state.api_keys,
+            *state.node_tokens,
+            *state.projects,
+            *state.nodes,
+            # Sets before their children.
+            *sorted(state.experiments, key=lambda e: (e.user_name, e.number, e.child_number)),
+            *sorted(state.jobs, key=lambda j: (j.experiment_id, j.rank < 0, j.rank, j.number)),
+            *sorted(state.attempts, key=lambda a: a.generation),
+        ]
+        for entity in entities:
+            cluster._put(entity)
+        for user_name, number in state.last_numbers:
+            known = cluster.last_numbers.get(user_name, 0)
+            cluster.last_numbers[user_name] = max(known, number)
+        for user_name, request_id, experiment_id in state.recent_requests:
+            cluster.requests[user_name, request_id] = experiment_id
+            cluster._request_times[user_name, request_id] = None
+        for set_id, child_state, count in state.ended_children:
+            progress = cluster.sets.get(set_id)
+            if progress is not None:
+                progress.counts[child_state] = count
+        return cluster
+
+    # ------------------------------------------------------------------------------- questions
+
+    def api_key_by_hash(self, sha256: str) -> ApiKey | None:
+        """The API key with this SHA-256 (hex)."""
+        return self.api_keys.get(self._keys_by_hash.get(sha256, ""))
+
+    def node_token_by_hash(self, sha256: str) -> NodeToken | None:
+        """The node token with this SHA-256 (hex)."""
+        return self.node_tokens.get(self._tokens_by_hash.get(sha256, ""))
+
+    def attempts_on(self, node_name: str) -> list[Attempt]:
+        """Attempts on a node that have not ended, build attempts too, oldest first."""
+        return [self.attempts[i] for i in self.live_by_node.get(node_name, ())]
+
+    def jobs_of(self, experiment_id: str) -> list[Job]:
+        """Gang members by rank, then build jobs."""
+        return [self.jobs[i] for i in self.jobs_by_experiment.get(experiment_id, ())]
+
+    def attempts_of(self, experiment_id: str) -> list[Attempt]:
+        """Attempts of the newest generation, in the order they were made."""
+        return [self.attempts[i] for i in self.attempts_by_experiment.get(experiment_id, ())]
+
+    def children_of(self, set_id: str) -> Iterator[Experiment]:
+        """Children of a set that are in memory, by number."""
+        progress = self.sets.get(set_id)
+        for child_id in progress.children.values() if progress is not None else ():
+            yield self.experiments[child_id]
+
+    def usage_of(self, node_name: str) -> NodeUsage:
+        """What live attempts hold on a node; empty for a node that nothing runs on."""
+        usage = self.usage.get(node_name)
+        return NodeUsage() if usage is None else usage
+
+    def pinned_nodes(self, experiment: Experiment) -> tuple[str, ...]:
+        """The nodes that a new attempt has to use because outputs lie there; empty: any."""
+        if experiment.start_time is None:
+            return ()
+        pinned = {
+            attempt.node_name
+            for attempt in self.attempts_of(experiment.id)
+            if self.jobs[attempt.job_id].rank >= 0
+            and attempt.node_name in self.nodes
+            and self.nodes[attempt.node_name].inventory.capabilities.output_root == "local"
+        }
+        return tuple(sorted(pinned))
+
+    def snapshot(self) -> Snapshot:
+        """An immutable picture for the scheduler: the same object as long as nothing changed."""
+        snapshot = self._snapshot
+        if snapshot is not None and not self._dirty_nodes and not self._dirty_experiments:
+            return snapshot
+        if self._dirty_nodes or snapshot is None:
+            self._refresh_nodes()
+            nodes = tuple(self._node_views.values())
+        else:
+            nodes = snapshot.nodes
+        for experiment_id in self._dirty_experiments:
+            self._refresh_experiment(experiment_id)
+        self._dirty_nodes.clear()
+        self._dirty_experiments.clear()
+        self._version += 1
+        self._snapshot = Snapshot(
+            self._version, nodes, tuple(self._pending.values()), tuple(self._running.values())
+        )
+        return self._snapshot
+
+    def is_current(self, version: int) -> bool:
+        """Whether nothing that a scheduler cares for changed since the snapshot of this version."""
+        return version == self._version and not self._dirty_nodes and not self._dirty_experiments
+
+    def _refresh_nodes(self) -> None:
+        views = self._node_views
+        for name in self._dirty_nodes:
+            node = self.nodes.get(name)
+            if node is None:
+                views.pop(name, None)
+            else:
+                views[name] = node_view(node, self.usage_of(name))
+
+    def _refresh_experiment(self, experiment_id: str) -> None:
+        experiment = self.experiments.get(experiment_id)
+        if experiment is not None and not experiment.is_set and not experiment.state.ended:
+            if experiment.state is State.PENDING:
+                self._running.pop(experiment_id, None)
+                gang = [job for job in self.jobs_of(experiment_id) if job.rank >= 0]
+                pinned = self.pinned_nodes(experiment) if experiment.generation else ()
+                self._pending[experiment_id] = gang_request(experiment, gang, pinned)
+                return
+            live = [a for a in self.attempts_of(experiment_id) if not a.state.ended]
+            live = [a for a in live if self.jobs[a.job_id].rank >= 0]
+            if live:
+                self._pending.pop(experiment_id, None)
+                self._running[experiment_id] = running_gang(experiment, live)
+                return
+        self._pending.pop(experiment_id, None)
+        self._running.pop(experiment_id, None)
+
+    # --------------------------------------------------------------------------------- changes
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """Makes the changes of an outcome part of the state."""
+        for change in changes:
+            if type(change) is Delete:
+                self._delete(change.entity)
+            else:
+                self._put(change.entity)
+
+    def note_waiting(self, waiting: Iterable[Waiting]) -> None:
+        """Keeps the reasons of the newest plan, for those that still wait."""
+        known = self.experiments
+        self.waiting = {
+            w.experiment_id: w
+            for w in waiting
+            if (e := known.get(w.experiment_id)) is not None and e.state is State.PENDING
+        }
+
+    def evict(self, experiment_id: str) -> None:
+        """Drops an ended experiment from memory. Does nothing for any other."""
+        experiment = self.experiments.get(experiment_id)
+        if experiment is None or not experiment.state.ended:
+            return
+        if any(not a.state.ended for a in self.attempts_of(experiment_id)):
+            return
+        progress = self.sets.get(experiment_id)
+        if progress is not None:
+            for child_id in list(progress.children.values()):
+                self.evict(child_id)
+            if progress.children:
+                return
+            del self.sets[experiment_id]
+        if experiment.set_id is not None and experiment.set_id in self.sets:
+            self.sets[experiment.set_id].children.pop(experiment.child_number, None)
+        for job_id in self.jobs_by_experiment.pop(experiment_id, ()):
+            del self.jobs[job_id]
+        for attempt_id in self.attempts_by_experiment.pop(experiment_id, ()):
+            del self.attempts[attempt_id]
+        del self.experiments[experiment_id]
+        self.limited.pop(experiment_id, None)
+        self.waiting.pop(experiment_id, None)
+        self._dirty_experiments[experiment_id] = None
+
+    def trim(self, now: float) -> None:
+        """Forgets request ids that are older than a day. Call it now and then."""
+        times = self._request_times
+        for key, time in list(times.items()):
+            if time is None:
+                times[key] = now
+            elif now - time > REQUEST_ID_SECONDS:
+                del times[key]
+                self.requests.pop(key, None)
+
+    def _put(self, entity: Entity) -> None:
+        _PUT[type(entity)](self, entity)
+
+    def _delete(self, entity: Entity) -> None:
+        match entity:
+            case ApiKey():
+                self.api_keys.pop(entity.id, None)
+                self._keys_by_hash.pop(entity.sha256, None)
+            case NodeToken():
+                self.node_tokens.pop(entity.node_name, None)
+                self._tokens_by_hash.pop(entity.sha256, None)
+            case Node():
+                self.nodes.pop(entity.name, None)
+                self.usage.pop(entity.name, None)
+                self.overfull.discard(entity.name)
+                self._dirty_nodes.add(entity.name)
+                # Outputs that pinned an experiment to this node are gone with it.
+                for experiment_id, request in self._pending.items():
+                    if entity.name in request.only_nodes:
+                        self._dirty_experiments[experiment_id] = None
+            case _:
+                raise TypeError(f"{type(entity).__name__} is never deleted")
+
+    def _put_user(self, user: User) -> None:
+        self.users[user.name] = user
+
+    def _put_api_key(self, key: ApiKey) -> None:
+        old = self.api_keys.get(key.id)
+        if old is not None:
+            self._keys_by_hash.pop(old.sha256, None)
+        self.api_keys[key.id] = key
+        self._keys_by_hash[key.sha256] = key.id
+
+    def _put_node_token(self, token: NodeToken) -> None:
+        old = self.node_tokens.get(token.node_name)
+        if old is not None:
+            self._tokens_by_hash.pop(old.sha256, None)
+        self.node_tokens[token.node_name] = token
+        self._tokens_by_hash[token.sha256] = token.node_name
+
+    def _put_project(self, project: Project) -> None:
+        self.projects[project.user_name, project.name] = project
+
+    def _put_revision(self, revision: Revision) -> None:
+        self.revisions[revision.user_name, revision.id] = revision
+
+    def _put_node(self, node: Node) -> None:
+        self.nodes[node.name] = node
+        self._dirty_nodes.add(node.name)
+        self._note_overfull(node.name)
+
+    def _note_overfull(self, node_name: str) -> None:
+        node = self.nodes.get(node_name)
+        usage = self.usage.get(node_name)
+        if node is None or usage is None:
+            return
+        inventory = node.inventory
+        if usage.cpu_milli > inventory.cpu_milli or usage.memory_bytes > inventory.memory_bytes:
+            self.overfull.add(node_name)
+        else:
+            self.overfull.discard(node_name)
+
+    def _put_experiment(self, experiment: Experiment) -> None:
+        experiment_id = experiment.id
+        old = self.experiments.get(experiment_id)
+        self.experiments[experiment_id] = experiment
+        state = experiment.state
+        if old is None:
+            self._index_experiment(experiment)
+        elif old.state is not state:
+            if experiment.set_id is not None:
+                counts = self.sets[experiment.set_id].counts
+                counts[old.state] -= 1
+                counts[state] = counts.get(state, 0) + 1
+                if old.state is State.CREATED:
+                    self.sets[experiment.set_id].waiting.pop(experiment.child_number, None)
+            if old.state is State.PENDING:
+                self.waiting.pop(experiment_id, None)
+            if state.ended:
+                self.limited.pop(experiment_id, None)
+        if (old is None or old.state is not state) and not experiment.child_count:
+            self._dirty_experiments[experiment_id] = None
+
+    def _index_experiment(self, experiment: Experiment) -> None:
+        user_name = experiment.user_name
+        if experiment.number > self.last_numbers.get(user_name, 0):
+            self.last_numbers[user_name] = experiment.number
+        if experiment.request_id:
+            key = (user_name, experiment.request_id)
+            self.requests[key] = experiment.id
+            self._request_times[key] = experiment.create_time
+        if experiment.child_count:
+            self.sets[experiment.id] = SetProgress()
+        elif experiment.spec.max_duration_seconds is not None and not experiment.state.ended:
+            self.limited[experiment.id] = None
+        if experiment.set_id is not None:
+            progress = self.sets[experiment.set_id]
+            progress.counts[experiment.state] = progress.counts.get(experiment.state, 0) + 1
+            progress.children[experiment.child_number] = experiment.id
+            if experiment.state is State.CREATED:
+                progress.waiting[experiment.child_number] = experiment.id
+
+    def _put_job(self, job: Job) -> None:
+        if job.id not in self.jobs:
+            self.jobs_by_experiment.setdefault(job.experiment_id, []).append(job.id)
+        self.jobs[job.id] = job
+
+    def _put_attempt(self, attempt: Attempt) -> None:
+        attempt_id = attempt.id
+        old = self.attempts.get(attempt_id)
+        was_live = old is not None and not old.state.ended
+        is_live = not attempt.state.ended
+        if old is None:
+            self._drop_older_generations(attempt)
+            self.attempts_by_experiment.setdefault(attempt.experiment_id, []).append(attempt_id)
+        self.attempts[attempt_id] = attempt
+        if was_live is is_live:
+            return
+        node_name = attempt.node_name
+        usage = self.usage.get(node_name)
+        if usage is None:
+            usage = self.usage[node_name] = NodeUsage()
+        if is_live:
+            usage.add(attempt)
+            self.live_by_node.setdefault(node_name, {})[attempt_id] = None
+        else:
+            usage.remove(attempt)
+            live = self.live_by_node[node_name]
+            del live[attempt_id]
+            if not live:
+                del self.live_by_node[node_name]
+            if node_name in self.overfull:
+                self._note_overfull(node_name)
+        self._dirty_nodes.add(node_name)
+        self._dirty_experiments[attempt.experiment_id] = None
+
+    def _drop_older_generations(self, newest: Attempt) -> None:
+        """The store keeps them; here they would pile up with each retry."""
+        known = self.attempts_by_experiment.get(newest.experiment_id)
+        if not known or self.attempts[known[0]].generation == newest.generation:
+            return
+        keep = []
+        for attempt_id in known:
+            attempt = self.attempts[attempt_id]
+            if attempt.state.ended and attempt.generation < newest.generation:
+                del self.attempts[attempt_id]
+            else:
+                keep.append(attempt_id)
+        self.attempts_by_experiment[newest.experiment_id] = keep
+
+
+_PUT: Final[dict[type[Any], Callable[[Cluster, Any], None]]] = {
+    User: Cluster._put_user,
+    ApiKey: Cluster._put_api_key,
+    NodeToken: Cluster._put_node_token,
+    Project: Cluster._put_project,
+    Revision: Cluster._put_revision,
+    Node: Cluster._put_node,
+    Experiment: Cluster._put_experiment,
+    Job: Cluster._put_job,
+    Attempt: Cluster._put_attempt,
+}

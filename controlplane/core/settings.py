@@ -1,0 +1,20 @@
+"""What an operator may set and the reactor has to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Times of the reactor, in seconds."""
+
+    # A shim whose experiment opted into `node_lost` stops its job after this long without contact.
+    # Has to be shorter than the lease of a node.
+    contact_timeout_seconds: float = 10.0
+    # After a lease ran out, and beyond the grace period, the time that such a shim is given to be
+    # done. Only then its attempt counts as gone.
+    lost_margin_seconds: float = 10.0
+
+
+DEFAULTS = Settings()

@@ -1,0 +1,180 @@
+"""The pictures of nodes and experiments that the scheduler is shown.
+
+The applier checks placements with these same functions: the two cannot disagree on what is usable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from controlplane.domain.model import (
+    Attempt,
+    Experiment,
+    Gpu,
+    GpuHealthName,
+    Job,
+    Node,
+    NodeStateName,
+)
+from controlplane.domain.plan import (
+    GangRequest,
+    GpuView,
+    MemberPlacement,
+    MemberRequest,
+    NodeView,
+    RunningGang,
+)
+
+NODE_LABEL: Final = "riseml.com/node"
+
+# Foreign processes below this leave a GPU usable: a display server needs a little everywhere.
+FOREIGN_MEMORY_LIMIT_BYTES: Final = 256 << 20
+
+GPU_MILLI: Final = 1000
+
+
+@dataclass(slots=True)
+class NodeUsage:
+    """What live attempts hold on a node."""
+
+    cpu_milli: int = 0
+    memory_bytes: int = 0
+    gpu_milli: dict[str, int] = field(default_factory=dict)
+    ports: set[int] = field(default_factory=set)
+
+    def copy(self) -> NodeUsage:
+        """An independent copy, to try placements on."""
+        return NodeUsage(
+            self.cpu_milli, self.memory_bytes, self.gpu_milli.copy(), self.ports.copy()
+        )
+
+    def add(self, attempt: Attempt) -> None:
+        """The attempt holds its allocation from now on."""
+        self.cpu_milli += attempt.cpu_milli
+        self.memory_bytes += attempt.memory_bytes
+        for share in attempt.gpus:
+            self.gpu_milli[share.uuid] = self.gpu_milli.get(share.uuid, 0) + share.milli
+        if attempt.port:
+            self.ports.add(attempt.port)
+
+    def remove(self, attempt: Attempt) -> None:
+        """The attempt holds nothing any more."""
+        self.cpu_milli -= attempt.cpu_milli
+        self.memory_bytes -= attempt.memory_bytes
+        for share in attempt.gpus:
+            left = self.gpu_milli.get(share.uuid, 0) - share.milli
+            if left:
+                self.gpu_milli[share.uuid] = left
+            else:
+                self.gpu_milli.pop(share.uuid, None)
+        self.ports.discard(attempt.port)
+
+
+def closed_reason(node: Node) -> str:
+    """Why nothing new starts on a node, in words; "" when it is open."""
+    if node.state == NodeStateName.LOST:
+        return "lost"
+    if node.state != NodeStateName.READY:
+        return "disconnected"
+    if node.draining:
+        return "draining"
+    if node.cordoned:
+        return "cordoned"
+    return ""
+
+
+def unusable_reason(gpu: Gpu) -> str:
+    """Why nothing new starts on a GPU, in words; "" when it may be used."""
+    if gpu.health != GpuHealthName.HEALTHY:
+        return gpu.health_message or gpu.health_reason or gpu.health.lower()
+    if gpu.foreign_memory_bytes >= FOREIGN_MEMORY_LIMIT_BYTES:
+        mib = gpu.foreign_memory_bytes >> 20
+        return f"used by a process that RiseML did not start ({mib} MiB)"
+    return ""
+
+
+def node_labels(node: Node) -> tuple[tuple[str, str], ...]:
+    """Its labels, with its name among them."""
+    own = tuple(label for label in node.inventory.labels if label[0] != NODE_LABEL)
+    return ((NODE_LABEL, node.name), *own)
+
+
+def port_count(node: Node) -> int:
+    """How many rendezvous ports a node has in all."""
+    inventory = node.inventory
+    if inventory.first_port <= 0:
+        return 0
+    return max(0, inventory.last_port - inventory.first_port + 1)
+
+
+def node_view(node: Node, usage: NodeUsage) -> NodeView:
+    """A node with what is free on it."""
+    inventory = node.inventory
+    held = usage.gpu_milli
+    gpus = []
+    for gpu in inventory.gpus:
+        reason = unusable_reason(gpu)
+        gpus.append(GpuView(gpu, GPU_MILLI - held.get(gpu.uuid, 0), not reason, reason))
+    closed = closed_reason(node)
+    return NodeView(
+        name=node.name,
+        cpu_milli=inventory.cpu_milli,
+        memory_bytes=inventory.memory_bytes,
+        free_cpu_milli=inventory.cpu_milli - usage.cpu_milli,
+        free_memory_bytes=inventory.memory_bytes - usage.memory_bytes,
+        gpus=tuple(gpus),
+        labels=node_labels(node),
+        open=not closed,
+        closed_reason=closed,
+        only_user=inventory.capabilities.only_user,
+        free_ports=port_count(node) - len(usage.ports),
+    )
+
+
+def gang_request(
+    experiment: Experiment, gang: Sequence[Job], only_nodes: tuple[str, ...]
+) -> GangRequest:
+    """An experiment that waits."""
+    spec = experiment.spec
+    return GangRequest(
+        experiment_id=experiment.id,
+        user_name=experiment.user_name,
+        queue=spec.queue,
+        priority=spec.priority,
+        submit_time=experiment.create_time,
+        members=tuple([MemberRequest(job.id, job.resources) for job in gang]),
+        node_selector=spec.node_selector,
+        only_nodes=only_nodes,
+        max_duration_seconds=spec.max_duration_seconds,
+    )
+
+
+def running_gang(experiment: Experiment, live: Iterable[Attempt]) -> RunningGang:
+    """An experiment and what its live attempts hold."""
+    members = []
+    start_time = None
+    for attempt in live:
+        members.append(
+            MemberPlacement(
+                attempt.job_id,
+                attempt.node_name,
+                attempt.gpus,
+                attempt.cpu_milli,
+                attempt.memory_bytes,
+            )
+        )
+        begun = attempt.create_time if attempt.start_time is None else attempt.start_time
+        if start_time is None or begun < start_time:
+            start_time = begun
+    spec = experiment.spec
+    return RunningGang(
+        experiment_id=experiment.id,
+        user_name=experiment.user_name,
+        queue=spec.queue,
+        priority=spec.priority,
+        start_time=experiment.create_time if start_time is None else start_time,
+        max_duration_seconds=spec.max_duration_seconds,
+        members=tuple(members),
+    )
