@@ -21,8 +21,9 @@ from typing import Final
 
 from controlplane import bootstrap, config
 from controlplane.code.blobs import Blobs
+from controlplane.core.settings import Settings
 from controlplane.domain.errors import DomainError
-from controlplane.domain.events import NodeLeaseExpired, TimePassed
+from controlplane.domain.events import ControlPlaneStarted, NodeLeaseExpired, TimePassed
 from controlplane.launch.daemon import DaemonLauncher
 from controlplane.leases import Leases
 from controlplane.logs.archive import Archive
@@ -48,7 +49,7 @@ from controlplane.rpc.telemetry_service import TelemetryService
 from controlplane.rpc.user_service import UserService
 from controlplane.runtime import Runtime
 from controlplane.scheduler import schedule
-from controlplane.store import open_store
+from controlplane.store.open import open_store
 from controlplane.store.protocol import Store
 from controlplane.telemetry import Telemetry
 from riseml.v1 import telemetry_pb2
@@ -113,10 +114,12 @@ async def _serve(settings: config.Config) -> None:
 
         identity = tls.ensure(settings.control / "tls", settings.certificate_names)
 
+    (settings.control / "db").mkdir(exist_ok=True, mode=0o700)
     store = open_store(settings.store_url)
     launcher = DaemonLauncher()
-    runtime = Runtime(store, launcher, schedule)
+    runtime = Runtime(store, launcher, schedule, settings=_times(settings))
     running = asyncio.create_task(runtime.run())
+    await runtime.submit(ControlPlaneStarted())
     leases = Leases(settings.lease_seconds)
     leases.start(runtime.cluster.nodes, time.monotonic())
     archive = Archive(settings.control / "logs")
@@ -159,6 +162,14 @@ async def _serve(settings: config.Config) -> None:
         archive.close()
         backend.close()
         store.close()
+
+
+def _times(settings: config.Config) -> Settings:
+    """A shim that stops by itself does so before its node is LOST, with time to be done."""
+    return Settings(
+        contact_timeout_seconds=settings.lease_seconds / 2,
+        lost_margin_seconds=settings.lease_seconds / 2,
+    )
 
 
 def _services(

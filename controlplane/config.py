@@ -50,7 +50,7 @@ class Config:
 
     @property
     def store_url(self) -> str:
-        return self.store or f"sqlite:///{self.control / 'db' / 'riseml.db'}"
+        return self.store or f"sqlite://{self.control / 'db' / 'riseml.db'}"
 
     @property
     def data_folder(self) -> Path:

@@ -1,5 +1,4 @@
-"""How long ago each node was heard of, in monotonic time. After a restart every lease starts anew.
-"""
+"""How long ago each node was heard of, in monotonic time. After a restart every lease starts anew."""
 
 from __future__ import annotations
 

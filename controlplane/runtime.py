@@ -33,7 +33,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from controlplane.core.cluster import Cluster
-from controlplane.core.reactor import Outcome, on_event
+from controlplane.core.reactor import on_event
+from controlplane.core.settings import DEFAULTS, Settings
 from controlplane.domain.changes import Change
 from controlplane.domain.effects import Effect, WakeScheduler
 from controlplane.domain.errors import DomainError, StoreUnavailable
@@ -74,11 +75,13 @@ class Runtime:
         launcher: Launcher,
         schedule: Schedule,
         *,
+        settings: Settings = DEFAULTS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._launcher = launcher
         self._schedule = schedule
+        self._settings = settings
         self._clock = clock
         live = store.load(clock())
         self.cluster = Cluster.from_live_state(live)
@@ -103,8 +106,7 @@ class Runtime:
         return await answer
 
     def post(self, event: Event) -> None:
-        """An event that nobody waits for. What it loses with a failed commit is told again later.
-        """
+        """An event that nobody waits for. What it loses with a failed commit is told again later."""
         self._queue.append(_Pending(event, None))
         self._arrived.set()
 
@@ -169,8 +171,10 @@ class Runtime:
                 self._launcher.dispatch(effect)
 
     def _react(self, event: Event, now: float, changes: list[Change], effects: list[Effect]) -> Any:
-        outcome: Outcome = on_event(self.cluster, event, now)
+        outcome = on_event(self.cluster, event, now, self._settings)
         self.cluster.apply(outcome.changes)
+        if outcome.waiting is not None:
+            self.cluster.note_waiting(outcome.waiting)
         changes.extend(outcome.changes)
         for effect in outcome.effects:
             if isinstance(effect, WakeScheduler):
@@ -244,9 +248,11 @@ class Runtime:
                 self.store_fault = worse.message
                 await asyncio.sleep(RELOAD_SECONDS)
                 continue
-            self.cluster = Cluster.from_live_state(live)
+            # Versions go on, so that a plan for the abandoned state is recognised as old.
+            version = self.cluster.snapshot().version + 1
+            self.cluster = Cluster.from_live_state(live, version)
             break
-        # Reports and effects of the batch are gone: daemons that connect anew tell and are told all.
+        # Reports and effects of the batch are gone: daemons that connect anew tell and hear all.
         self._launcher.resync()
         self._plan_wanted = True
         await asyncio.sleep(RELOAD_SECONDS)

@@ -60,9 +60,12 @@ class UserService(user_service_pb2_grpc.UserServiceServicer):
         except InvalidName as wrong:
             raise InvalidRequest(str(wrong), reason="INVALID_USER_NAME") from None
         key, text = new_key(request.name, "made with the user", request.request_id)
-        user, created = await self._backend.runtime.submit(
+        runtime = self._backend.runtime
+        user = await runtime.submit(
             UserCreated(request.name, request.email, request.admin, key, request.request_id)
         )
+        # A repeated request made nothing: the key that was shown the first time is the one.
+        created = key.id in runtime.cluster.api_keys
         return pb.CreateUserResponse(user=convert.user(user), api_key=text if created else "")
 
     async def GetUser(self, request: pb.GetUserRequest, context: Any) -> pb.GetUserResponse:

@@ -176,7 +176,7 @@ def test_a_revoked_key_opens_nothing(cluster: Cluster) -> None:
 def test_wrong_fields_are_named(cluster: Cluster, ana: Client) -> None:
     with pytest.raises(errors.InvalidRequest) as refused:
         submit(ana, spec("true", cpu_milli=-1))
-    assert any("cpus" in v.field for v in refused.value.violations)
+    assert any("cpus" in v.path for v in refused.value.violations)
 
 
 def test_an_image_is_refused_at_submission_with_a_reason(ana: Client) -> None:

@@ -145,8 +145,7 @@ def test_a_full_spool_disk_leaves_the_job_running_and_names_what_was_lost() -> N
 
 
 def _job_waits_for(path: Path) -> bool:
-    """Whether a shell sleeps in the loop that waits for `path`: no child `yes` or `head` is left.
-    """
+    """Whether the job waits for `path` in its loop: no child `yes` of it is left."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue

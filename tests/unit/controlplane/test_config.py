@@ -15,7 +15,7 @@ def test_options_override_the_file(tmp_path: Path) -> None:
     config = parse(["--config", str(file), "--lease-seconds", "5"])
     assert config.lease_seconds == 5.0
     assert config.tls_names == ("gpu-master",)
-    assert config.store_url == f"sqlite:///{tmp_path}/control/db/riseml.db"
+    assert config.store_url == f"sqlite://{tmp_path}/control/db/riseml.db"
 
 
 @pytest.mark.parametrize(
