@@ -29,7 +29,7 @@ async def make_first_admin(runtime: Runtime, config: Config) -> None:
 
 
 async def write_embedded_token(runtime: Runtime, config: Config, ca_pem: bytes) -> None:
-    """The token of the node that `riseml up` starts beside this control plane; kept if still good."""
+    """The token of the node that `riseml up` starts beside us; kept while it is good."""
     name = config.embedded_node
     folder = config.home / "node" / name
     folder.mkdir(parents=True, exist_ok=True, mode=0o711)

@@ -1,4 +1,4 @@
-"""How long ago each node was heard of, in monotonic time. After a restart every lease starts anew."""
+"""When each node was last heard of, in monotonic time. A restart begins every lease anew."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class Runtime:
         return await answer
 
     def post(self, event: Event) -> None:
-        """An event that nobody waits for. What it loses with a failed commit is told again later."""
+        """An event that nobody waits for. What a failed commit loses is told again later."""
         self._queue.append(_Pending(event, None))
         self._arrived.set()
 

@@ -64,7 +64,7 @@ class ResultService(result_service_pb2_grpc.ResultServiceServicer):
 
 
 def result_message(attempt_id: str, line: bytes) -> pb.Result | None:
-    """One line of a results file; None for a line that is no report (a job may write there, too)."""
+    """One line of a results file; None for what is no report (jobs may write there, too)."""
     report = parse_report(line)
     if report is None:
         return None

@@ -197,7 +197,7 @@ class Cluster:
         return wait_for(reached, f"{name} to be {node_pb2.NodeState.Name(state)}", seconds)
 
     def close(self) -> None:
-        """Kills what still runs: daemons first, then the shims and jobs that are left below home."""
+        """Kills what still runs: daemons first, then shims and jobs that are left below home."""
         for client in self._clients:
             client.close()
         for program in (*self.nodes.values(), self.control_plane):
