@@ -209,8 +209,6 @@ void descendants_kill(const struct spec *spec)
 {
     if (spec->cgroup_kill != NULL)
         write_small_file(spec->cgroup_kill, "1");
-    if (spec->cgroup_freeze != NULL)
-        write_small_file(spec->cgroup_freeze, "FROZEN");
     size_t before = 0;
     for (int look = 0; look < 20; look++) {
         size_t now = signal_tree(SIGSTOP);
@@ -220,8 +218,6 @@ void descendants_kill(const struct spec *spec)
     }
     if (before > 0)
         signal_tree(SIGKILL);
-    if (spec->cgroup_freeze != NULL)
-        write_small_file(spec->cgroup_freeze, "THAWED");
 }
 
 uint64_t cgroup_oom_kills(const struct spec *spec)

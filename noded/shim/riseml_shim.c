@@ -5,7 +5,7 @@
    what became of it to `status` (status.c). What noded wants is in `spec` (spec.c).
 
      SIGTERM   stop: SIGTERM to the job's group, SIGKILL to everything after the grace period. A file `stop`
-               (`GRACE_MS REASON`) goes before the spec's grace; sending it again can only shorten the grace.
+               (`GRACE_MS REASON`, -1 for the spec's grace) goes first; sending it again can only shorten the grace.
      SIGUSR1   stop with no grace.
 
    The phases: RUNNING until the job's first process ends; ORPHANS until nothing that descends from it is left;
@@ -42,7 +42,7 @@ struct shim {
     struct status status;
     enum { RUNNING, ORPHANS, DRAINING } phase;
     bool stopping;
-    int signal_fd, notify_fd;
+    int signal_fd, notify_fd, status_fd;
     int64_t kill_at_ns;  /* when SIGKILL follows; NEVER while nothing is to be stopped */
     int64_t drain_until_ns;
     size_t drained; /* more than the pipes can hold: a stranger writes */
@@ -76,15 +76,10 @@ static bool publish(struct shim *shim, const char *state, bool durable)
 {
     shim->status.state = state;
     shim->note_length = status_format(&shim->status, shim->note, sizeof shim->note);
-    bool ok = status_write(shim->note, shim->note_length, false);
+    bool ok = status_append(&shim->status_fd, shim->note, shim->note_length);
     send_note(shim);
-    if (ok && durable) { /* after the note: nobody need wait for the disk */
-        int fd = open("status", O_RDONLY | O_CLOEXEC);
-        if (fd >= 0) {
-            fsync(fd);
-            close(fd);
-        }
-    }
+    if (ok && durable)
+        fsync(shim->status_fd); /* after the note: nobody need wait for the disk */
     return ok;
 }
 
@@ -116,7 +111,9 @@ static void stop_as_ordered(struct shim *shim, bool at_once, int64_t now_ns)
     long long grace_ms = shim->spec.grace_ms;
     if (read_small_file("stop", text, sizeof text) > 0)
         sscanf(text, "%lld %63[^\n]", &grace_ms, reason);
-    begin_stop(shim, at_once || grace_ms < 0 ? 0 : grace_ms, reason, now_ns);
+    if (grace_ms < 0)
+        grace_ms = shim->spec.grace_ms;
+    begin_stop(shim, at_once ? 0 : grace_ms, reason, now_ns);
 }
 
 static void check_contact(struct shim *shim, int64_t now_ns)
@@ -378,6 +375,7 @@ int main(int argc, char **argv)
         return 3;
     }
     silence_stdio();
+    shim.status_fd = -1;
     shim.status.attempt_id = shim.spec.attempt_id;
     shim.status.shim_pid = getpid();
     shim.status.shim_start_ticks = start_ticks_of(getpid());

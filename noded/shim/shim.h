@@ -43,9 +43,8 @@ struct spec {
     int64_t log_segment_bytes, log_max_segments; /* 0: no limit on the count */
     const char *cgroup_procs[MAX_CGROUPS]; /* files that the job's pid is written to */
     int cgroup_procs_count;
-    const char *cgroup_kill;   /* v2: cgroup.kill */
-    const char *cgroup_freeze; /* v1: freezer.state */
-    const char *cgroup_oom;    /* a file with a line `oom_kill N` */
+    const char *cgroup_kill; /* v2: cgroup.kill */
+    const char *cgroup_oom;  /* a file with a line `oom_kill N` */
     const char *contact_file;
     int64_t contact_timeout_ms;
     struct rlimit_order rlimits[MAX_RLIMITS];
@@ -115,8 +114,8 @@ struct status {
 };
 
 size_t status_format(struct status *status, char *text, size_t size);
-/* False: neither a new file nor the old one in place could be written. */
-bool status_write(const char *text, size_t length, bool durable);
+/* Opens the file where *fd is -1. False: it could not be written whole; say it again later. */
+bool status_append(int *fd, const char *text, size_t length);
 uint64_t start_ticks_of(pid_t pid);
 /* Reads a small file into `text` and ends it with NUL; -1: not readable. */
 ssize_t read_small_file(const char *path, char *text, size_t size);

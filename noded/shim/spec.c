@@ -70,8 +70,6 @@ static void parse_pair(struct spec *spec, const char *key, char *value, bool *ba
         spec->cgroup_procs[spec->cgroup_procs_count++] = value;
     else if (is(key, "cgroup_kill"))
         spec->cgroup_kill = value;
-    else if (is(key, "cgroup_freeze"))
-        spec->cgroup_freeze = value;
     else if (is(key, "cgroup_oom"))
         spec->cgroup_oom = value;
     else if (is(key, "contact_file"))

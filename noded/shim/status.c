@@ -1,4 +1,4 @@
-/* The status file: `key value` lines, closed by `end`, so that a torn one is known as such. */
+/* The status file: texts of `key value` lines, each closed by `end`, so that a torn one is known as such. */
 #include "shim.h"
 
 #include <errno.h>
@@ -77,22 +77,11 @@ size_t status_format(struct status *status, char *text, size_t size)
     return length + (size_t)snprintf(text + length, size - length, "end\n");
 }
 
-static bool write_whole(const char *path, int flags, const char *text, size_t length, bool durable)
+/* The final text goes behind the first one, in the same file and mostly the same block: a full disk seldom
+   refuses it, no old file has to be freed, and a reader takes the last text that is whole. */
+bool status_append(int *fd, const char *text, size_t length)
 {
-    int fd = open(path, flags | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return false;
-    bool ok = pwrite(fd, text, length, 0) == (ssize_t)length && (!durable || fsync(fd) == 0);
-    close(fd);
-    return ok;
-}
-
-/* Where the disk is full, the running status's block is there already: overwrite that in place. */
-bool status_write(const char *text, size_t length, bool durable)
-{
-    if (write_whole("status.new", O_WRONLY | O_CREAT | O_TRUNC, text, length, durable) &&
-        rename("status.new", "status") == 0)
-        return true;
-    unlink("status.new");
-    return write_whole("status", O_WRONLY, text, length, durable);
+    if (*fd < 0)
+        *fd = open("status", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    return *fd >= 0 && write(*fd, text, length) == (ssize_t)length;
 }

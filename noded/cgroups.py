@@ -1,0 +1,271 @@
+"""A control group for each attempt, where permitted: CPU weight, memory limit, process count.
+
+CPUs are a guarantee, not a ceiling: an attempt may use what is idle. cgroup v2 and v1
+(https://docs.kernel.org/admin-guide/cgroup-v2.html, .../cgroup-v1/). Groups are made below the
+daemon's own group, never beside it. What is not permitted is said in plain words, once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from noded.errors import StartFailed
+from noded.shim.spec import CgroupFiles
+
+CONTROLLERS: Final = ("cpu", "memory", "pids")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an attempt is guaranteed (CPU) and may not exceed (the rest); 0: no limit."""
+
+    cpu_milli: int = 0
+    memory_bytes: int = 0
+    max_processes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """`version` 0: none at all. `missing` maps a controller to the reason why it is not used."""
+
+    version: int
+    missing: Mapping[str, str]
+
+    @property
+    def controllers(self) -> tuple[str, ...]:
+        return tuple(name for name in CONTROLLERS if name not in self.missing)
+
+    def describe(self) -> str:
+        """For `system info`."""
+        used = ", ".join(self.controllers) or "none"
+        text = f"cgroup v{self.version}: {used}" if self.version else "no control groups"
+        reasons = "; ".join(f"{name}: {why}" for name, why in self.missing.items())
+        return f"{text} ({reasons})" if reasons else text
+
+
+class Cgroups(Protocol):
+    """Makes and removes the groups of attempts."""
+
+    @property
+    def support(self) -> Support: ...
+
+    def make(self, attempt_id: str, limits: Limits) -> CgroupFiles:
+        """The files for the shim. Raises StartFailed where a limit that is supported is refused."""
+        ...
+
+    def remove(self, procs: Iterable[str]) -> None:
+        """Removes the groups that these files belong to; one that is in use stays."""
+        ...
+
+
+class NoCgroups:
+    """Limits are not enforced."""
+
+    def __init__(self, reason: str) -> None:
+        self.support = Support(0, dict.fromkeys(CONTROLLERS, reason))
+
+    def make(self, attempt_id: str, limits: Limits) -> CgroupFiles:
+        return CgroupFiles()
+
+    def remove(self, procs: Iterable[str]) -> None:
+        return
+
+
+class CgroupsV2:
+    """One group for each attempt below `base`, which has its controllers enabled already."""
+
+    def __init__(self, base: Path, support: Support) -> None:
+        self.support = support
+        self._base = str(base)
+
+    def make(self, attempt_id: str, limits: Limits) -> CgroupFiles:
+        group = f"{self._base}/{attempt_id}"
+        available = self.support.controllers
+        _make_group(group)
+        if limits.cpu_milli and "cpu" in available:
+            _set(group, "cpu.weight", str(cpu_weight(limits.cpu_milli)))
+        if limits.memory_bytes and "memory" in available:
+            _set(group, "memory.max", str(limits.memory_bytes))
+            with contextlib.suppress(StartFailed):  # not there where swap accounting is off
+                _set(group, "memory.swap.max", "0")
+        if limits.max_processes and "pids" in available:
+            _set(group, "pids.max", str(limits.max_processes))
+        kill = f"{group}/cgroup.kill"
+        return CgroupFiles(
+            procs=(f"{group}/cgroup.procs",),
+            kill=kill if os.path.exists(kill) else "",
+            oom=f"{group}/memory.events" if "memory" in available else "",
+        )
+
+    def remove(self, procs: Iterable[str]) -> None:
+        _remove_groups(procs)
+
+
+class CgroupsV1:
+    """One group for each attempt and controller; `bases` maps a controller to its directory."""
+
+    def __init__(self, bases: Mapping[str, Path], support: Support) -> None:
+        self.support = support
+        self._bases = {name: str(base) for name, base in bases.items()}
+
+    def make(self, attempt_id: str, limits: Limits) -> CgroupFiles:
+        settings = {
+            "cpu": ("cpu.shares", cpu_shares(limits.cpu_milli) if limits.cpu_milli else 0),
+            "memory": ("memory.limit_in_bytes", limits.memory_bytes),
+            "pids": ("pids.max", limits.max_processes),
+        }
+        procs, oom = [], ""
+        for name, base in self._bases.items():
+            file, value = settings[name]
+            if not value:
+                continue
+            group = f"{base}/{attempt_id}"
+            _make_group(group)
+            procs.append(f"{group}/cgroup.procs")
+            _set(group, file, str(value))
+            if name == "memory":
+                oom = f"{group}/memory.oom_control"
+        return CgroupFiles(procs=tuple(procs), oom=oom)
+
+    def remove(self, procs: Iterable[str]) -> None:
+        _remove_groups(procs)
+
+
+def cpu_shares(cpu_milli: int) -> int:
+    """v1: 1024 for one CPU, the kernel's default for a group."""
+    return max(2, cpu_milli * 1024 // 1000)
+
+
+def cpu_weight(cpu_milli: int) -> int:
+    """v2: 100, the kernel's default, for one CPU."""
+    return min(10_000, max(1, cpu_milli // 10))
+
+
+def detect(
+    node_name: str, proc: Path = Path("/proc/self"), mounts: Path = Path("/proc/self/mounts")
+) -> Cgroups:
+    """Finds out what is permitted by making the daemon's own parent group, `riseml-<node>`."""
+    try:
+        own = _own_groups((proc / "cgroup").read_text())
+        mounted = _mounts(mounts.read_text())
+    except OSError as error:
+        return NoCgroups(f"control groups can't be read: {error}")
+    v1: dict[str, Path] = {
+        name: mounted[name] / own[name] for name in CONTROLLERS if name in mounted
+    }
+    if v1:
+        return _detect_v1(node_name, v1)
+    if "" in mounted and "" in own:
+        return _detect_v2(node_name, mounted[""] / own[""], root=own[""] == Path("."))
+    return NoCgroups("no control groups are mounted")
+
+
+def _own_groups(text: str) -> dict[str, Path]:
+    """Controller to path below its mount; the empty name is v2."""
+    own: dict[str, Path] = {}
+    for line in text.splitlines():
+        _, names, path = line.split(":", 2)
+        for name in names.split(","):
+            own[name] = Path(path.lstrip("/") or ".")
+    return own
+
+
+def _mounts(text: str) -> dict[str, Path]:
+    mounted: dict[str, Path] = {}
+    for line in text.splitlines():
+        _, path, kind, options = line.split(" ")[:4]
+        if kind == "cgroup2":
+            mounted.setdefault("", Path(path))
+        elif kind == "cgroup":
+            for name in options.split(","):
+                if name in CONTROLLERS:
+                    mounted.setdefault(name, Path(path))
+    return mounted
+
+
+def _detect_v1(node_name: str, own: Mapping[str, Path]) -> Cgroups:
+    bases: dict[str, Path] = {}
+    missing = {name: "this kernel has no such controller" for name in CONTROLLERS}
+    for name, path in own.items():
+        base = path / f"riseml-{node_name}"
+        try:
+            base.mkdir(exist_ok=True)
+        except OSError as error:
+            missing[name] = f"may not make groups in {path} ({error.strerror}); run noded as root"
+        else:
+            bases[name] = base
+            del missing[name]
+    if not bases:
+        return NoCgroups("; ".join(sorted(set(missing.values()))))
+    return CgroupsV1(bases, Support(1, missing))
+
+
+def _detect_v2(node_name: str, own: Path, *, root: bool) -> Cgroups:
+    """A group with processes can't pass controllers on, so the daemon first moves into a leaf,
+    unless others share its group."""
+    base = own / f"riseml-{node_name}"
+    try:
+        base.mkdir(exist_ok=True)
+    except OSError as error:
+        return NoCgroups(
+            f"may not make groups in {own} ({error.strerror}); run noded as a service of systemd "
+            "with Delegate=yes"
+        )
+    missing: dict[str, str] = {}
+    why = "" if root else _make_room(own)
+    for name in CONTROLLERS:
+        try:
+            for group in (own, base):
+                (group / "cgroup.subtree_control").write_text(f"+{name}")
+        except OSError as error:
+            missing[name] = why or f"not passed on to {own} ({error.strerror})"
+    return CgroupsV2(base, Support(2, missing))
+
+
+def _make_room(own: Path) -> str:
+    """Empty: done. Otherwise the reason why not."""
+    try:
+        members = {int(pid) for pid in (own / "cgroup.procs").read_text().split()}
+        if members - {os.getpid()}:
+            return (
+                f"{own} also holds other processes; run noded as a service of systemd with "
+                "Delegate=yes"
+            )
+        if members:
+            leaf = own / "daemon"
+            leaf.mkdir(exist_ok=True)
+            (leaf / "cgroup.procs").write_text(str(os.getpid()))
+    except OSError as error:
+        return f"the daemon can't move into a group of its own ({error.strerror})"
+    return ""
+
+
+def _make_group(path: str) -> None:
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StartFailed(f"{path}: {error.strerror}") from error
+
+
+def _set(group: str, file: str, value: str) -> None:
+    try:
+        fd = os.open(f"{group}/{file}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise StartFailed(f"{group}/{file} = {value}: {error.strerror}") from error
+
+
+def _remove_groups(procs: Iterable[str]) -> None:
+    for file in procs:
+        with contextlib.suppress(OSError):  # in use or gone: the next adoption tries again
+            os.rmdir(os.path.dirname(file))
