@@ -82,6 +82,15 @@ class Transport:
     ) -> None:
         self.close()
 
+    def is_serving(self, seconds: float = 2.0) -> bool:
+        """Whether the server says that it is ready (grpc.health.v1); needs no credential."""
+        check: Any = self._channel.unary_unary("/grpc.health.v1.Health/Check")
+        try:
+            # An empty request asks for the whole server; the answer's one field is SERVING = 1.
+            return bool(check(b"", timeout=seconds) == b"\x08\x01")
+        except grpc.RpcError:
+            return False
+
     def call(
         self,
         service: str,

@@ -1,5 +1,6 @@
-"""The `riseml` program: one-shot commands and the `riseml>` prompt, from one command table.
+"""The command line and the prompt: one table of commands serves both.
 
-Parsing, completion and rendering are pure; commands talk to a control plane through `riseml.client`
-alone. Nothing of `controlplane` or `noded` is imported here: `riseml up` starts them as children.
+Only talks to a cluster through ``riseml`` (the SDK); never imports controlplane or noded, which
+``riseml up`` starts as programs. What is heavy (gRPC, rich, prompt_toolkit) loads when a command
+needs it, so that help and typing errors answer at once.
 """

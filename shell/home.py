@@ -1,0 +1,77 @@
+"""The folder in which an embedded cluster keeps its state, and the lock on it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from riseml.errors import RisemlError
+
+
+class HomeInUse(RisemlError):
+    """Another ``riseml up`` has this home."""
+
+
+def find_home(named: str, environ: Mapping[str, str], *, root: bool) -> Path:
+    """``--home`` before RISEML_HOME before the platform's folder for data."""
+    chosen = named or environ.get("RISEML_HOME", "")
+    if chosen:
+        return Path(os.path.abspath(Path(chosen).expanduser()))
+    if root:
+        return Path("/var/lib/riseml")
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("riseml", appauthor=False))
+
+
+def node_name(text: str) -> str:
+    """A valid node name near any host name: lower case, letters, digits, dashes and dots."""
+    near = re.sub(r"[^a-z0-9.-]+", "-", text.lower())[:63]
+    return near.strip(".-") or "node"
+
+
+def own_node_name() -> str:
+    """The node name of this machine."""
+    return node_name(socket.gethostname())
+
+
+class HomeLock:
+    """One ``riseml up`` per home; freed by the system however the process ends."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        """Raises HomeInUse, naming the process that has it."""
+        self._home.mkdir(parents=True, exist_ok=True, mode=0o755)
+        path = self._home / "lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(descriptor)
+            raise HomeInUse(
+                f"A cluster with its state in {self._home} is up already (pid {owner}). "
+                "Use it, end it with Ctrl-C where it runs, or give this one another --home."
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._descriptor = descriptor
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
