@@ -1,10 +1,10 @@
 """Makes ``riseml/v1`` from ``proto/riseml/v1``, or tells whether the two have drifted apart.
 
-``python dev/stubs.py write`` regenerates; ``python dev/stubs.py check`` regenerates aside and compares.
+``python dev/stubs.py write`` regenerates; ``... check`` regenerates aside and compares.
 
-The types come from mypy-protobuf, not from protoc's own ``--pyi_out``: its message types pass mypy strict, tell
-one enum from another, and carry the contract's comments as docstrings. Services are typed for grpc.aio, which is
-all that RiseML's own code uses.
+The types come from mypy-protobuf, not from protoc's own ``--pyi_out``: its message types pass mypy
+strict, tell one enum from another, and carry the contract's comments as docstrings. Services are
+typed for grpc.aio, which is all that RiseML's own code uses.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def generate(into: Path) -> None:
     ]
     if protoc.main(arguments) != 0:
         raise StubsNotMade("protoc refused the contract")
-    # A resource file without a service has no calls to type; protoc's empty *_pb2_grpc files only clutter.
+    # A resource file has no service, and protoc's empty *_pb2_grpc.py for it is only clutter.
     for path in (into / PACKAGE).glob("*_pb2_grpc.py*"):
         if not path.name.endswith(("_service_pb2_grpc.py", "_service_pb2_grpc.pyi")):
             path.unlink()
@@ -67,7 +67,7 @@ def differences(made: Path) -> list[str]:
 
 
 def write(made: Path) -> None:
-    """Puts the stubs under ``made`` in place of the committed ones; unchanged files stay untouched."""
+    """Puts the stubs under ``made`` in place of the committed ones; equal files stay untouched."""
     committed, fresh = stubs_in(ROOT), stubs_in(made)
     for name in committed.keys() - fresh.keys():
         committed[name].unlink()
