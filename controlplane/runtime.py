@@ -123,6 +123,8 @@ class Runtime:
                 await self._arrived.wait()
             if self._stopping:
                 break
+            # Handlers that are ready to submit get to do so: larger batches, fewer commits.
+            await asyncio.sleep(0)
             await self._run_batch()
         for pending in self._queue:
             if pending.answer is not None and not pending.answer.done():
