@@ -42,7 +42,7 @@ def attempt_in_cgroup(text: str) -> str | None:
 
 def attempt_in_environment(environment: bytes, live: Collection[str]) -> str | None:
     """The live attempt that /proc/PID/environ names, if any. Pure."""
-    for entry in environment.split(b"\\0"):
+    for entry in environment.split(b"\0"):
         if entry.startswith(ATTEMPT_VARIABLE):
             attempt_id = entry[len(ATTEMPT_VARIABLE) :].decode("utf-8", "replace")
             return attempt_id if attempt_id in live else None

@@ -6,7 +6,8 @@
  *   devices 8                    how many GPUs the driver counts
  *   gpu 3 KEY VALUE              a property of one GPU; `gpu * KEY VALUE` of all
  *   gpu 3 process PID BYTES      a compute process (adds up); graphics_process likewise
- *   event SERIAL XID GPU         an XID; delivered once, in the order of serials. After 79 the GPU is lost.
+ *   event SERIAL XID GPU         an XID; told once, in the order of serials, if it is newer than nvmlInit.
+ *                                After 79 the GPU is lost.
  *   hang FUNCTION                calls of it block until the line is gone
  *   fail FUNCTION CODE           calls of it return this nvmlReturn_t
  *
@@ -94,6 +95,7 @@ static struct scenario {
 } now;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned long long delivered; /* serial of the last event that was */
 static bool fallen[MAX_GPUS];        /* by XID 79, until the process ends */
 static bool open_;
 
@@ -266,6 +268,12 @@ static status begin_gpu(const char *function, const void *device) {
 API status nvmlInitWithFlags(unsigned flags) {
     (void)flags;
     BEGIN
+    if (!open_)
+        for (unsigned i = 0; i < now.event_count; i++) { /* nobody is told of what was before */
+            const struct event *e = &now.events[i];
+            delivered = e->serial > delivered ? e->serial : delivered;
+            fallen[e->gpu] |= e->xid == FELL_OFF_THE_BUS;
+        }
     open_ = true;
     return end(SUCCESS);
 }
@@ -307,7 +315,7 @@ API status nvmlDeviceGetHandleByIndex_v2(unsigned index, struct gpu **device) {
     BEGIN
     if (index >= now.devices || index >= MAX_GPUS)
         return end(INVALID_ARGUMENT);
-    if (now.gpus[index].lost)
+    if (now.gpus[index].lost || fallen[index])
         return end(GPU_IS_LOST);
     *device = &now.gpus[index];
     return end(SUCCESS);
@@ -556,7 +564,6 @@ API status nvmlDeviceRegisterEvents(struct gpu *g, unsigned long long kinds, str
 
 /* Like the real one: with a lost GPU in the set, the wait fails at once, whatever else there would be to tell. */
 API status nvmlEventSetWait_v2(struct event_set *set, struct event_data *data, unsigned milliseconds) {
-    static unsigned long long delivered; /* serial of the last event that was */
     for (unsigned waited = 0;; waited += 10) {
         BEGIN
         for (unsigned i = 0; i < MAX_GPUS; i++)
