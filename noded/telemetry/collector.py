@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import psutil
+
 from noded.telemetry.attribution import Attribution
 from noded.telemetry.host import AttemptReader, HostReader
 from noded.telemetry.model import (
@@ -137,7 +139,11 @@ class Collector:
         while True:
             due = loop.time() + self._settings.period
             self._tick.clear()
-            await self._measure()
+            try:
+                await self._measure()
+            except (OSError, ValueError, psutil.Error):
+                # What /proc says may change under one's eyes; the next reading is soon.
+                log.exception("the node could not be measured")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(due):
                     await self._tick.wait()
