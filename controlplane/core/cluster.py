@@ -311,10 +311,7 @@ class Cluster:
                 self.usage.pop(entity.name, None)
                 self.overfull.discard(entity.name)
                 self._dirty_nodes.add(entity.name)
-                # Outputs that pinned an experiment to this node are gone with it.
-                for experiment_id, request in self._pending.items():
-                    if entity.name in request.only_nodes:
-                        self._dirty_experiments[experiment_id] = None
+                self._pin_anew()
             case _:
                 raise TypeError(f"{type(entity).__name__} is never deleted")
 
@@ -342,9 +339,19 @@ class Cluster:
         self.revisions[revision.user_name, revision.id] = revision
 
     def _put_node(self, node: Node) -> None:
+        old = self.nodes.get(node.name)
         self.nodes[node.name] = node
+        root = node.inventory.capabilities.output_root
+        if old is None or old.inventory.capabilities.output_root != root:
+            self._pin_anew()
         self._dirty_nodes.add(node.name)
         self._note_overfull(node.name)
+
+    def _pin_anew(self) -> None:
+        """The nodes where outputs lie came or went: those who wait for them are to know."""
+        for experiment_id in self._pending:
+            if self.experiments[experiment_id].generation:
+                self._dirty_experiments[experiment_id] = None
 
     def _note_overfull(self, node_name: str) -> None:
         node = self.nodes.get(node_name)
