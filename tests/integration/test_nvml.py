@@ -435,7 +435,7 @@ async def test_processes_are_shown_as_an_attempts_or_as_foreign_with_their_user(
 
 
 def test_the_command_prints_a_table(stub: NvmlStub) -> None:
-    stub.play("hot", "gpu 0 process 1 2147483648")
+    stub.play("hot", f"gpu 0 process {os.getpid()} {2 * GIB}")
     done = subprocess.run(
         [sys.executable, "-P", "-m", "noded.telemetry"],
         env=stub.environ,
@@ -446,4 +446,6 @@ def test_the_command_prints_a_table(stub: NvmlStub) -> None:
     )
     assert done.stdout.count("GPU-57ab") == 8
     assert "GPU 6: overheated: 89 °C, slows down at 87 °C" in done.stdout
-    assert "GPU 0: process 1 (foreign, of root) holds 2048 MiB" in done.stdout
+    user = pwd.getpwuid(os.getuid()).pw_name
+    held = f"GPU 0: process {os.getpid()} (foreign, of {user}) holds 2048 MiB"
+    assert held in done.stdout
