@@ -48,7 +48,7 @@ from controlplane.rpc.system_service import SystemFacts, SystemService
 from controlplane.rpc.telemetry_service import TelemetryService
 from controlplane.rpc.user_service import UserService
 from controlplane.runtime import Runtime
-from controlplane.scheduler import schedule
+from controlplane.scheduler.cycle import schedule
 from controlplane.store.open import open_store
 from controlplane.store.protocol import Store
 from controlplane.telemetry import Telemetry

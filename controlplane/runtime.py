@@ -63,11 +63,17 @@ class _Pending:
     answer: asyncio.Future[Any] | None
 
 
+# Who waits, and the reply or the error that it gets after the commit.
+_Answer = tuple[asyncio.Future[Any], Any, DomainError | None]
+
 Schedule = Callable[[Snapshot, float], Plan]
 
 
 class Runtime:
-    """Owns the cluster. Everything that changes it goes through `submit` or `post`."""
+    """Owns the cluster. Everything that changes it goes through `submit` or `post`.
+
+    `cluster` may be ahead of the store while a batch is being committed; `committed` is not.
+    """
 
     def __init__(
         self,
@@ -90,6 +96,9 @@ class Runtime:
         self._queue: deque[_Pending] = deque()
         self._arrived = asyncio.Event()
         self._stopping = False
+        # Set while memory and store agree.
+        self._settled = asyncio.Event()
+        self._settled.set()
         self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._scheduler_thread = ThreadPoolExecutor(1, thread_name_prefix="scheduler")
         self._planning: asyncio.Future[Plan] | None = None
@@ -109,6 +118,15 @@ class Runtime:
         """An event that nobody waits for. What a failed commit loses is told again later."""
         self._queue.append(_Pending(event, None))
         self._arrived.set()
+
+    async def committed(self) -> Cluster:
+        """The cluster at a moment when all of it is committed: for answers to the outside.
+
+        It is true until the caller awaits the next time.
+        """
+        while not self._settled.is_set():
+            await self._settled.wait()
+        return self.cluster
 
     def stop(self) -> None:
         """Lets `run` return after the batch in hand."""
@@ -139,7 +157,7 @@ class Runtime:
         now = self._clock()
         changes: list[Change] = []
         effects: list[Effect] = []
-        answers: list[tuple[asyncio.Future[Any], Any, DomainError | None]] = []
+        answers: list[_Answer] = []
         for _ in range(min(len(self._queue), BATCH_LIMIT)):
             pending = self._queue.popleft()
             reply: Any = None
@@ -154,11 +172,14 @@ class Runtime:
                 answers.append((pending.answer, reply, error))
         self._plan(now, changes, effects)
         if changes:
+            self._settled.clear()
             try:
                 await self._commit(changes)
             except StoreUnavailable as fault:
                 await self._recover(fault, answers)
                 return
+            finally:
+                self._settled.set()
         for answer, reply, error in answers:
             if answer.done():
                 continue
@@ -231,33 +252,33 @@ class Runtime:
     async def _recover(
         self,
         fault: StoreUnavailable,
-        answers: list[tuple[asyncio.Future[Any], Any, DomainError | None]],
+        answers: list[_Answer],
     ) -> None:
         """Goes back to what was committed last; memory is ahead of it."""
         if not self.store_fault:
             logger.error("commit failed, nothing was changed: %s", fault.message)
         self.store_fault = fault.message
-        for answer, _, _ in answers:
-            if not answer.done():
-                answer.set_exception(fault)
-        loop = asyncio.get_running_loop()
-        while not self._stopping:
-            try:
-                live = await loop.run_in_executor(
-                    self._store_thread, self._store.load, self._clock()
-                )
-            except StoreUnavailable as worse:
-                self.store_fault = worse.message
-                await asyncio.sleep(RELOAD_SECONDS)
-                continue
-            # Versions go on, so that a plan for the abandoned state is recognised as old.
-            version = self.cluster.snapshot().version + 1
-            self.cluster = Cluster.from_live_state(live, version)
-            break
+        while not self._stopping and not await self._reload():
+            _refuse(answers, fault)
+            await asyncio.sleep(RELOAD_SECONDS)
         # Reports and effects of the batch are gone: daemons that connect anew tell and hear all.
         self._launcher.resync()
         self._plan_wanted = True
+        _refuse(answers, fault)
         await asyncio.sleep(RELOAD_SECONDS)
+
+    async def _reload(self) -> bool:
+        """Memory as the store has it; False if the store cannot even be read."""
+        loop = asyncio.get_running_loop()
+        try:
+            live = await loop.run_in_executor(self._store_thread, self._store.load, self._clock())
+        except StoreUnavailable as worse:
+            self.store_fault = worse.message
+            return False
+        # Versions go on, so that a plan for the abandoned state is recognised as old.
+        version = self.cluster.snapshot().version + 1
+        self.cluster = Cluster.from_live_state(live, version)
+        return True
 
     def _publish(self, changes: list[Change]) -> None:
         touched: dict[str, Experiment] = {}
@@ -273,3 +294,10 @@ class Runtime:
         for experiment in touched.values():
             if experiment.state.ended:
                 self.cluster.evict(experiment.id)
+
+
+def _refuse(answers: list[_Answer], fault: StoreUnavailable) -> None:
+    """Tells every caller of a batch that nothing was changed."""
+    for answer, _, _ in answers:
+        if not answer.done():
+            answer.set_exception(fault)

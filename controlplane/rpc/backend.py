@@ -47,7 +47,7 @@ class Backend:
 
     async def experiment(self, experiment_id: str) -> Experiment:
         """From memory or the store. NotFound if there is none."""
-        live = self.runtime.cluster.experiments.get(experiment_id)
+        live = (await self.runtime.committed()).experiments.get(experiment_id)
         if live is not None:
             return live
         stored = await self.read(self._store.experiment, experiment_id)

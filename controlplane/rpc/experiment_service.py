@@ -145,7 +145,6 @@ class ExperimentService(experiment_service_pb2_grpc.ExperimentServiceServicer):
         self, experiments: Sequence[Experiment], caller: Caller, *, with_jobs: bool
     ) -> list[experiment_pb2.Experiment]:
         """Experiments as messages, with what each asks for beside its own row."""
-        cluster = self._backend.runtime.cluster
         set_ids = [e.id for e in experiments if e.is_set]
         counts: dict[str, dict[State, int]] = {}
         if set_ids:
@@ -156,6 +155,7 @@ class ExperimentService(experiment_service_pb2_grpc.ExperimentServiceServicer):
         if with_jobs and visible:
             jobs, attempts = await self._backend.jobs_of(visible)
         messages = []
+        waits = (await self._backend.runtime.committed()).waiting
         for experiment in experiments:
             private = caller.may_see(experiment.user_name)
             message = convert.experiment(experiment, private=private)
@@ -164,7 +164,7 @@ class ExperimentService(experiment_service_pb2_grpc.ExperimentServiceServicer):
             message.jobs.extend(
                 convert.job(job, attempts.get(job.id, ())) for job in jobs.get(experiment.id, ())
             )
-            waiting = cluster.waiting.get(experiment.id)
+            waiting = waits.get(experiment.id)
             if private and experiment.state is State.PENDING and waiting is not None:
                 message.pending_reasons.extend(reason.message for reason in waiting.reasons)
             messages.append(message)

@@ -84,19 +84,12 @@ class LogService(log_service_pb2_grpc.LogServiceServicer):
 
     async def _attempts(self, root_id: str, wanted: ids.AnyId) -> list[Attempt]:
         """The attempts of the id, oldest first; of a set: its children's too."""
-        cluster = self._backend.runtime.cluster
         experiment_ids = [root_id]
         root = await self._backend.experiment(root_id)
         if root.is_set and isinstance(wanted, ids.ExperimentId):
             experiment_ids += [f"{root_id}.{n}" for n in range(1, root.child_count + 1)]
-        found = {
-            a.id: a for a in await self._backend.read(self._backend.store.attempts, experiment_ids)
-        }
-        for attempt_id in found:
-            live = cluster.attempts.get(attempt_id)
-            if live is not None:
-                found[attempt_id] = live
-        return [a for a in found.values() if matches(a, wanted)]
+        found = await self._backend.read(self._backend.store.attempts, experiment_ids)
+        return [a for a in found if matches(a, wanted)]
 
     async def _first_offset(self, request: pb.TailLogsRequest, attempt_id: str) -> int:
         loop = asyncio.get_running_loop()

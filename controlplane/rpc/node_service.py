@@ -40,7 +40,7 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
         return convert.node(node, attempts, last_seen)
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Any) -> pb.GetNodeResponse:
-        node = self._backend.runtime.cluster.nodes.get(request.name)
+        node = (await self._backend.runtime.committed()).nodes.get(request.name)
         if node is None:
             raise NotFound(
                 f"There is no node {request.name!r}: `riseml node list` shows all.",
@@ -50,7 +50,7 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
         return pb.GetNodeResponse(node=self._message(node))
 
     async def ListNodes(self, request: pb.ListNodesRequest, context: Any) -> pb.ListNodesResponse:
-        nodes = self._backend.runtime.cluster.nodes
+        nodes = (await self._backend.runtime.committed()).nodes
         names, token = paged(sorted(nodes), request.page_token, page_size(request.page_size))
         return pb.ListNodesResponse(
             nodes=[self._message(nodes[name]) for name in names], next_page_token=token

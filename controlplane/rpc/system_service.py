@@ -36,7 +36,7 @@ class SystemService(system_service_pb2_grpc.SystemServiceServicer):
         self, request: pb.GetSystemInfoRequest, context: Any
     ) -> pb.GetSystemInfoResponse:
         runtime = self._backend.runtime
-        cluster = runtime.cluster
+        cluster = await runtime.committed()
         states = [e.state for e in cluster.experiments.values() if not e.is_set]
         return pb.GetSystemInfoResponse(
             version=self._facts.version,

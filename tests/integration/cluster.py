@@ -97,8 +97,9 @@ class Program:
 class Cluster:
     """A control plane and its nodes. Use `running_cluster`."""
 
-    def __init__(self, home: Path, options: Sequence[str] = ()) -> None:
+    def __init__(self, home: Path, options: Sequence[str] = (), host: str = "127.0.0.1") -> None:
         self.home = home
+        self._host = host
         self._options = list(options)
         self._port = 0
         self.control_plane = self._control_plane_program()
@@ -114,7 +115,7 @@ class Cluster:
                 "--home",
                 str(self.home),
                 "--listen",
-                f"127.0.0.1:{self._port}",
+                f"{self._host}:{self._port}",
                 "--embedded-node",
                 "n1",
                 *self._options,
@@ -141,6 +142,12 @@ class Cluster:
         return (self.home / "control" / "address").read_text().strip()
 
     @property
+    def ca_pem(self) -> str:
+        """Of the control plane's CA; empty where it serves loopback only."""
+        path = self.home / "control" / "tls" / "ca.pem"
+        return path.read_text() if path.exists() else ""
+
+    @property
     def admin_key(self) -> str:
         return (self.home / "control" / "admin-key").read_text().strip()
 
@@ -149,7 +156,14 @@ class Cluster:
         return self.client_as("admin", self.admin_key)
 
     def client_as(self, user: str, api_key: str) -> Client:
-        client = Client(Credentials(server=f"127.0.0.1:{self._port}", user=user, api_key=api_key))
+        client = Client(
+            Credentials(
+                server=f"127.0.0.1:{self._port}",
+                user=user,
+                api_key=api_key,
+                ca_pem=self.ca_pem,
+            )
+        )
         self._clients.append(client)
         return client
 
@@ -223,11 +237,11 @@ def kill_shims(home: Path) -> None:
 
 
 @contextlib.contextmanager
-def running_cluster(*options: str, node: bool = True) -> Iterator[Cluster]:
+def running_cluster(*options: str, node: bool = True, host: str = "127.0.0.1") -> Iterator[Cluster]:
     """A cluster in a fresh home with one node, n1. The home is reachable for users' uids."""
     home = Path(tempfile.mkdtemp(prefix="riseml-test-"))
     home.chmod(0o711)
-    cluster = Cluster(home, options)
+    cluster = Cluster(home, options, host)
     try:
         cluster.start_control_plane()
         if node:

@@ -373,3 +373,11 @@ def test_a_command_that_is_not_there_and_a_signal_are_told_apart(client: Client)
     assert killed.state == state_pb2.STATE_FAILED
     (attempt,) = attempts(killed)
     assert attempt.exit_signal == 11
+
+
+def test_a_job_that_runs_longer_than_its_max_duration_is_ended_and_says_so(client: Client) -> None:
+    from dataclasses import replace
+
+    experiment_id = submit(client, replace(spec("exec sleep 1000"), max_duration_seconds=1))
+    ended = wait_state(client, experiment_id, *ENDED)
+    assert (ended.state, ended.reason) == (state_pb2.STATE_FAILED, "MAX_DURATION")

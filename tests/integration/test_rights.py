@@ -165,7 +165,7 @@ def test_a_disabled_user_is_refused_at_once(cluster: Cluster) -> None:
 def test_a_revoked_key_opens_nothing(cluster: Cluster) -> None:
     admin = cluster.client()
     admin.users.create("ben")
-    made = admin.users.create_key("ben", description="for a robot")
+    made = admin.users.create_key(user_name="ben", description="for a robot")
     robot = cluster.client_as("ben", made.api_key)
     assert robot.users.caller().name == "ben"
     robot.users.delete_key(made.key.id)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from riseml.client import Client
+from riseml.spec.model import RetryPolicy
 from riseml.v1 import job_pb2, node_pb2, state_pb2
 from tests.integration.cluster import (
     Cluster,
@@ -145,3 +146,35 @@ def test_a_cut_shorter_than_the_lease_is_not_even_mentioned() -> None:
         net.heal()
         (folder / "stop").touch()
         check_ended_with_all_its_output(client, experiment_id, folder)
+
+
+@pytest.mark.timeout(120)
+def test_who_opts_in_runs_elsewhere_after_its_shim_has_stopped_the_lost_attempt() -> None:
+    options = ("--lease-seconds", str(LEASE_SECONDS), "--heartbeat-seconds", "0.3")
+    with running_cluster(*options, node=False) as cluster, cuttable_proxy(cluster.address) as net:
+        cluster.start_node(server=net.address, options=("--output-shared",))
+        folder = shared_folder(cluster)
+        client = cluster.client()
+        # Each attempt says when it lives; two that live at once would interleave.
+        job = (
+            f"while true; do echo $RISEML_ATTEMPT $(date +%s%N) >> {folder}/lives; sleep 0.05; "
+            f"[ ! -e {folder}/stop ] || exit 0; done"
+        )
+        wanted = spec(job, retry=RetryPolicy(("node_lost",), 3))
+        experiment_id = submit(client, wanted)
+        wait_state(client, experiment_id, state_pb2.STATE_RUNNING)
+        cluster.start_node("n2", options=("--output-shared",))
+
+        net.cut()
+
+        def second_attempt_lives() -> bool:
+            return "\n2 " in (folder / "lives").read_text()
+
+        wait_for(second_attempt_lives, "a second attempt", seconds=60)
+        (folder / "stop").touch()
+        wait_state(client, experiment_id, state_pb2.STATE_FINISHED)
+        lives = [line.split() for line in (folder / "lives").read_text().splitlines()]
+        attempts = [int(attempt) for attempt, _ in lives]
+        assert attempts == sorted(attempts), "two attempts lived at once"
+        net.heal()
+        cluster.wait_node("n1", node_pb2.NODE_STATE_READY)

@@ -22,7 +22,7 @@ from controlplane.domain.events import (
 from controlplane.domain.model import ApiKey, Experiment, NodeInventory
 from controlplane.launch.protocol import LaunchEffect
 from controlplane.runtime import Runtime
-from controlplane.scheduler import schedule
+from controlplane.scheduler.cycle import schedule
 from controlplane.store.memory import MemoryStore
 from riseml.spec.model import TrainSpec
 
