@@ -13,7 +13,7 @@ import fcntl
 import os
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,80 +25,19 @@ from noded.attempt_dir import (
     boot_id,
     list_attempts,
 )
-from noded.cgroups import Cgroups, Limits
+from noded.cgroups import Cgroups
 from noded.errors import StartFailed
 from noded.files import LOCAL_FILES, Files
+from noded.launch import Adopted, Ended, Event, LaunchRequest, Started
 from noded.leftovers import DIRECTORY_VARIABLE, end_leftovers
 from noded.shim import SHIM_PROGRAM
-from noded.shim.spec import CgroupFiles, Intent, Spec
+from noded.shim.spec import CgroupFiles, Spec
 from noded.shim.status import ShimState, ShimStatus, StatusStream
 
 _NOTIFY_PIPE_BYTES: Final = 1 << 20
 _POLL_SECONDS: Final = 0.1
 _ALL_SIGNALS: Final = signal.valid_signals()
 _SHIM_REFUSED: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchRequest:
-    """One job's process. `env` is all that it sees, besides what marks it as this attempt's."""
-
-    attempt_id: str
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    grace_ms: int = 10_000
-    cwd: str = ""
-    """Empty: the attempt's work directory."""
-    uid: int | None = None
-    """None: the daemon's own user. The daemon must be root for anything else."""
-    gid: int | None = None
-    groups: tuple[int, ...] = ()
-    limits: Limits | None = None
-    contact_timeout_ms: int = 0
-    umask: int | None = None
-    nice: int | None = None
-    oom_score_adj: int | None = None
-    rlimits: tuple[tuple[int, int, int], ...] = ()
-    log_segment_bytes: int = 50 << 20
-    log_max_segments: int = 200
-    notes: Mapping[str, str] = field(default_factory=dict)
-    """Kept in the spec for the daemon that adopts this attempt."""
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The job's program was executed."""
-
-    attempt_id: str
-    pid: int
-    exec_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """Nothing of the attempt runs any more. EXITED: `status` says how; its state is NOT_STARTED
-    where the program could not be executed. VANISHED: how it ended is not known; what was left was
-    killed. NEVER_STARTED: ordered, and nothing ran."""
-
-    attempt_id: str
-    state: AttemptState
-    status: ShimStatus | None
-    reason: str
-    message: str
-    log_bytes: int
-    results_bytes: int
-
-
-Event = Started | Ended
-
-
-@dataclass(frozen=True, slots=True)
-class Adopted:
-    """What an earlier run of the daemon left: still running, or ended while nobody looked."""
-
-    directory: AttemptDir
-    intent: Intent | None
-    observation: Observation
 
 
 @dataclass(slots=True)
