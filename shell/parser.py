@@ -84,7 +84,7 @@ def _global_ahead(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def _unknown(words: Sequence[str], table: Sequence[Command]) -> str:
     if not words:
         return "Which command? 'help' lists them."
-    group = sorted(c.path[1] for c in table if len(c.path) > 1 and c.path[0] == words[0])
+    group = sorted({c.path[1] for c in table if len(c.path) > 1 and c.path[0] == words[0]})
     if group:
         if len(words) == 1:
             return f"'{words[0]}' needs one more word: {', '.join(group)}."

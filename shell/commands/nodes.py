@@ -1,0 +1,177 @@
+"""node ..."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+from riseml.spec.units import format_memory, format_milli
+from riseml.v1 import node_pb2
+from shell.command import UsageError, Values
+from shell.context import Context
+from shell.nodes import gpu_health, gpu_kinds, node_state
+from shell.render import Column, age, as_mapping, json_text, local_time, show_list, show_one
+
+
+def list_nodes(context: Context, values: Values) -> int:
+    """A table of nodes with what is given out."""
+    now = time.time()
+    show_list(
+        context,
+        context.client.nodes.list(),
+        [
+            Column[node_pb2.Node]("NAME", lambda node: node.name),
+            Column("STATE", node_state),
+            Column("CPUS", _cpus, right=True),
+            Column("MEMORY", _memory, right=True),
+            Column("GPUS", gpu_kinds),
+            Column("GPUS USED", _gpus_used, right=True),
+            Column("JOBS", lambda node: str(len(node.attempt_ids)), right=True),
+            Column("SEEN", lambda node: age(node.last_seen_time, now), right=True),
+        ],
+        empty="There are no nodes. 'riseml node token create NAME' makes the token for one.",
+    )
+    return 0
+
+
+def _cpus(node: node_pb2.Node) -> str:
+    return f"{format_milli(node.allocated_cpu_milli)}/{format_milli(node.cpu_milli)}"
+
+
+def _memory(node: node_pb2.Node) -> str:
+    return f"{format_memory(node.allocated_memory_bytes)}/{format_memory(node.memory_bytes)}"
+
+
+def _gpus_used(node: node_pb2.Node) -> str:
+    if not node.gpus:
+        return ""
+    used = sum(allocation.milli for allocation in node.gpu_allocations)
+    return f"{format_milli(used)}/{len(node.gpus)}"
+
+
+def show(context: Context, values: Values) -> int:
+    """One node with its GPUs and what it can do."""
+    node = context.client.nodes.get(values.text("NAME"))
+    show_one(context, node, node_facts(node))
+    return 0
+
+
+def node_facts(node: node_pb2.Node) -> list[tuple[str, str]]:
+    """A node as names and values for people."""
+    can = node.capabilities
+    users = "each under a uid of its own" if can.isolates_users else f"only {can.only_user}"
+    return [
+        ("node", node.name),
+        ("state", f"{node_state(node)} ({node.message})" if node.message else node_state(node)),
+        ("address", node.address),
+        ("labels", "\n".join(f"{key}={value}" for key, value in sorted(node.labels.items()))),
+        ("cpus", f"{_cpus(node)} given to jobs"),
+        ("memory", f"{_memory(node)} given to jobs"),
+        ("gpus", "\n".join(_gpu(node, gpu) for gpu in node.gpus) or "none"),
+        ("jobs", "\n".join(node.attempt_ids)),
+        ("users", users),
+        ("limits", can.limits),
+        ("output", can.output_root),
+        ("notes", "\n".join(can.notes)),
+        ("version", node.daemon_version),
+        ("connected", local_time(node.connect_time)),
+        ("last seen", local_time(node.last_seen_time)),
+    ]
+
+
+def _gpu(node: node_pb2.Node, gpu: node_pb2.Gpu) -> str:
+    used = [a for a in node.gpu_allocations if a.gpu_uuid == gpu.uuid]
+    parts = [f"{gpu.index}: {gpu.name or gpu.model}, {format_memory(gpu.memory_bytes)}"]
+    if gpu.simulated:
+        parts.append("simulated")
+    parts.append(gpu_health(gpu).lower())
+    if gpu.health_message or gpu.health_reason:
+        parts.append(gpu.health_message or gpu.health_reason)
+    parts += [f"{format_milli(a.milli)} to {a.attempt_id}" for a in used]
+    if gpu.foreign_memory_bytes:
+        parts.append(f"{format_memory(gpu.foreign_memory_bytes)} used by others")
+    return ", ".join(parts)
+
+
+def cordon(context: Context, values: Values) -> int:
+    """No new jobs."""
+    return _changed(context, context.client.nodes.cordon(values.text("NAME")))
+
+
+def uncordon(context: Context, values: Values) -> int:
+    """New jobs again."""
+    return _changed(context, context.client.nodes.uncordon(values.text("NAME")))
+
+
+def drain(context: Context, values: Values) -> int:
+    """Cordon, and move the jobs elsewhere, after asking."""
+    name = values.text("NAME")
+    node = context.client.nodes.get(name)
+    jobs = len(node.attempt_ids)
+    if jobs and not values.flag("force"):
+        question = (
+            f"{jobs} running job{'' if jobs == 1 else 's'} on {name} will start anew. Drain it?"
+        )
+        if not context.ask(question, instead="add -f"):
+            context.say("Nothing was changed.")
+            return 1
+    return _changed(context, context.client.nodes.drain(name))
+
+
+def forget(context: Context, values: Values) -> int:
+    """Declare a node gone, after asking."""
+    name = values.text("NAME")
+    question = f"If {name} still runs jobs, they would run twice. Is it gone for good?"
+    if not values.flag("force") and not context.ask(question, instead="add -f"):
+        context.say("Nothing was changed.")
+        return 1
+    context.client.nodes.forget(name)
+    context.say(f"{name} is forgotten; its jobs may start elsewhere.")
+    return 0
+
+
+def _changed(context: Context, node: node_pb2.Node) -> int:
+    if context.format == "json":
+        context.out(json_text(as_mapping(node)))
+    context.say(f"{node.name} is {node_state(node)}.")
+    return 0
+
+
+def create_token(context: Context, values: Values) -> int:
+    """Make the token file of a node: what riseml-noded takes as --token-file."""
+    name = values.text("NAME")
+    made = context.client.nodes.create_token(name)
+    credentials = context.client.credentials
+    content = json.dumps(
+        {
+            "node_name": name,
+            "token": made.token,
+            "server": credentials.server,
+            "ca_pem": credentials.ca_pem,
+            "ca_fingerprint": made.ca_fingerprint,
+        },
+        indent=2,
+    )
+    if credentials.loopback:
+        context.say(
+            f"Note: this file names {credentials.server}, which only this machine reaches. "
+            "For another one change 'server' to an address that it reaches."
+        )
+    if not values.text("output"):
+        context.out(content)
+        return 0
+    file = context.folder / values.text("output")
+    _write_private(file, content + "\n")
+    context.say(f"Wrote {file}. On the node: riseml-noded --token-file {file.name}")
+    return 0
+
+
+def _write_private(file: Path, content: str) -> None:
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise UsageError(f"{file} is there already. Remove it first, or name another.") from error
+    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+        opened.write(content)
