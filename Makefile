@@ -67,7 +67,6 @@ check-lint: $(STAMP)
 check-types: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/mypy hatch_build.py dev/*.py
-	$(BIN)/mypy examples/digits/train.py
 	$(BIN)/mypy tests
 
 check-layers: $(STAMP)
