@@ -22,6 +22,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
 
 try:
     from riseml import report_result
@@ -33,7 +34,7 @@ except ImportError:  # outside of a RiseML job: train all the same
 
 SIDE = 8
 BRIGHTEST = 16.0
-COPIES_PER_EPOCH = 5
+COPIES_PER_EPOCH = 8
 MOST_DEGREES = 10.0
 MOST_PIXELS = 0.5
 CHECKPOINT = "checkpoint.joblib"
@@ -105,6 +106,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     stop = Stop()
+    # Matrices this small are multiplied fastest by one thread.
+    threadpool_limits(limits=1)
     output = Path(os.environ.get("OUTPUT_DIR", "output"))
     output.mkdir(parents=True, exist_ok=True)
 
