@@ -63,7 +63,8 @@ def ensure(folder: Path, names: Sequence[str]) -> ServerIdentity:
     )
     return ServerIdentity(
         _key_pem(key),
-        certificate.public_bytes(serialization.Encoding.PEM),
+        # With the CA behind it, so that peers who know only its fingerprint can check the chain.
+        certificate.public_bytes(serialization.Encoding.PEM) + ca_pem,
         ca_pem,
         hashlib.sha256(ca.public_bytes(serialization.Encoding.DER)).hexdigest(),
     )

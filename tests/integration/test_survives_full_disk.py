@@ -78,7 +78,7 @@ def test_a_full_database_disk_refuses_clearly_and_goes_on_when_there_is_space_ag
 
             def refused() -> RisemlError | None:
                 try:
-                    acknowledged.append(submit(client, spec("true", cpu_milli=10**9)))
+                    acknowledged.append(submit(client, spec("true", cpu_milli=4_000_000)))
                 except RisemlError as error:
                     return error
                 return None
