@@ -185,7 +185,7 @@ class AttemptDir:
 
     def _log_was_opened(self) -> bool:
         try:
-            return any(os.scandir(self.log_directory))
+            return bool(os.listdir(self.log_directory))
         except FileNotFoundError:
             return False
 
@@ -222,7 +222,8 @@ def disk_refused(path: str, error: OSError) -> StartFailed:
 def list_attempts(root: str, files: Files = LOCAL_FILES) -> list[AttemptDir]:
     """All attempts that have a directory here, by name."""
     try:
-        names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+        with os.scandir(root) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir())
     except FileNotFoundError:
         return []
     return [AttemptDir(f"{root}/{name}", files) for name in names]

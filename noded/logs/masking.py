@@ -13,9 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from noded.logs.cri import FLAG_AT, PREFIX_BYTES
-
 MIN_SECRET_BYTES: Final = 4
+PREFIX_BYTES: Final = 40
+"""Of every line that the shim writes: time, stream, flag and a blank after each."""
+FLAG_AT: Final = 38
 _OPEN_LINES: Final = (b" stdout P ", b" stderr P ")
 
 

@@ -49,7 +49,8 @@ class ShimStatus:
 def latest_status(data: bytes) -> ShimStatus | None:
     """The last whole text of a status file."""
     for text in reversed(data.split(START_LINE)[1:]):
-        status = parse_status(START_LINE + text)
+        body, closed, _ = text.partition(b"\n" + END_LINE)
+        status = parse_status(START_LINE + body + closed)
         if status is not None:
             return status
     return None
