@@ -78,7 +78,7 @@ class Cluster:
 
     def start(self) -> None:
         """Returns when `riseml up` says that it is up. Raises StepFailed."""
-        command = [str(PROGRAM), "up", "--home", str(self.home)]
+        command = [str(PROGRAM), "up", "--port", "0", "--home", str(self.home)]
         show(command)
         self._process = subprocess.Popen(
             command,
