@@ -109,7 +109,7 @@ class Cluster:
         self._request_times: dict[tuple[str, str], float | None] = {}
         self._version = first_version
         self._snapshot: Snapshot | None = None
-        self._dirty_nodes: set[str] = set()
+        self._dirty_nodes: dict[str, None] = {}
         self._dirty_experiments: dict[str, None] = {}
         self._node_views: dict[str, NodeView] = {}
         self._pending: dict[str, GangRequest] = {}
@@ -216,12 +216,17 @@ class Cluster:
 
     def _refresh_nodes(self) -> None:
         views = self._node_views
+        joined = False
         for name in self._dirty_nodes:
             node = self.nodes.get(name)
             if node is None:
                 views.pop(name, None)
             else:
+                joined = joined or name not in views
                 views[name] = node_view(node, self.usage_of(name))
+        if joined:
+            # By name, whoever came first: equal clusters give equal snapshots.
+            self._node_views = dict(sorted(views.items()))
 
     def _refresh_experiment(self, experiment_id: str) -> None:
         experiment = self.experiments.get(experiment_id)
@@ -310,7 +315,7 @@ class Cluster:
                 self.nodes.pop(entity.name, None)
                 self.usage.pop(entity.name, None)
                 self.overfull.discard(entity.name)
-                self._dirty_nodes.add(entity.name)
+                self._dirty_nodes[entity.name] = None
                 self._pin_anew()
             case _:
                 raise TypeError(f"{type(entity).__name__} is never deleted")
@@ -344,7 +349,7 @@ class Cluster:
         root = node.inventory.capabilities.output_root
         if old is None or old.inventory.capabilities.output_root != root:
             self._pin_anew()
-        self._dirty_nodes.add(node.name)
+        self._dirty_nodes[node.name] = None
         self._note_overfull(node.name)
 
     def _pin_anew(self) -> None:
@@ -435,7 +440,7 @@ class Cluster:
                 del self.live_by_node[node_name]
             if node_name in self.overfull:
                 self._note_overfull(node_name)
-        self._dirty_nodes.add(node_name)
+        self._dirty_nodes[node_name] = None
         self._dirty_experiments[attempt.experiment_id] = None
 
     def _drop_older_generations(self, newest: Attempt) -> None:

@@ -1,4 +1,4 @@
-"""Whatever happens, in whatever order: the invariants hold, and the store can give back the state."""
+"""Whatever happens, in any order: the invariants hold, and the store can give back the state."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ def picture(cluster: Cluster) -> dict[str, Any]:
             for i, p in cluster.sets.items()
             if i in here
         },
-        "node views": {view.name: view for view in snapshot.nodes},
+        "node views": snapshot.nodes,
         "pending": {p.experiment_id: p for p in snapshot.pending},
         "running": {r.experiment_id: (set(r.members), r.start_time) for r in snapshot.running},
     }

@@ -1,0 +1,254 @@
+"""Plans are checked against the present: what does not fit any more is rejected and harms nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controlplane.domain.events import (
+    NodeCordoned,
+    NodeDisconnected,
+    NodeInventoryChanged,
+    PlanMade,
+)
+from controlplane.domain.model import GpuShare, NodeCapabilities
+from controlplane.domain.plan import (
+    GangPlacement,
+    MemberPlacement,
+    PendingCode,
+    PendingReason,
+    Plan,
+    Waiting,
+)
+from riseml.spec.model import GIB, Resources
+from tests.unit.core.world import World, gang, gpu, inventory, naive_plan, spec
+
+E = "ana.1"
+ONE_GPU = Resources(cpu_milli=1000, memory_bytes=GIB, gpu_milli=1000, gpu_model="H100")
+HALF_GPU = Resources(cpu_milli=1000, memory_bytes=GIB, gpu_milli=500)
+GPUS = (gpu("g0"), gpu("g1", 1))
+
+
+def placement(
+    *members: tuple[str, str, tuple[GpuShare, ...]], experiment: str = E
+) -> GangPlacement:
+    return GangPlacement(
+        experiment, tuple(MemberPlacement(f"{experiment}.{j}", n, g) for j, n, g in members)
+    )
+
+
+def place(world: World, *placements: GangPlacement, version: int = 0) -> Any:
+    return world.send(PlanMade(Plan(version, placements)))
+
+
+def waiting(resources: Resources | None = None, **fields: Any) -> World:
+    world = World()
+    world.connect(gpus=GPUS)
+    if resources is not None:
+        fields["roles"] = gang(("train", 1), resources=resources)
+    world.submit(spec(**fields))
+    return world
+
+
+def share(uuid: str, milli: int = 1000) -> tuple[GpuShare, ...]:
+    return (GpuShare(uuid, milli),)
+
+
+def test_a_placement_that_fits_is_applied() -> None:
+    world = waiting(ONE_GPU)
+    applied = place(world, placement(("train.1", "n1", share("g1"))))
+    assert (applied.started, applied.rejected) == ((E,), ())
+    attempt = world.attempt("ana.1.train.1-1")
+    assert (attempt.gpus, attempt.cpu_milli, attempt.memory_bytes) == (share("g1"), 1000, GIB)
+    view = world.cluster.snapshot().nodes[0]
+    assert [g.free_milli for g in view.gpus] == [1000, 0]
+
+
+def test_shares_of_one_gpu_add_up() -> None:
+    world = waiting(HALF_GPU)
+    for _ in range(2):
+        world.submit(spec(roles=gang(("train", 1), resources=HALF_GPU)))
+    half = share("g0", 500)
+    applied = place(
+        world,
+        *(placement(("train.1", "n1", half), experiment=f"ana.{n}") for n in (1, 2, 3)),
+    )
+    assert applied.started == ("ana.1", "ana.2")
+    assert [r.experiment_id for r in applied.rejected] == ["ana.3"]
+    assert world.cluster.usage_of("n1").gpu_milli == {"g0": 1000}
+
+
+@pytest.mark.parametrize(
+    ("resources", "shares", "why"),
+    [
+        (ONE_GPU, (), "does not give 1000 thousandths"),
+        (ONE_GPU, share("g9"), "has no GPU g9"),
+        (ONE_GPU, share("g0", 500), "does not give 1000 thousandths"),
+        (ONE_GPU, (GpuShare("g0", 500), GpuShare("g1", 500)), "1 different GPUs"),
+        (Resources(gpu_milli=2000), (GpuShare("g0", 1000),) * 2, "2 different GPUs"),
+        (Resources(gpu_milli=1000, gpu_model="A100"), share("g0"), "is no A100"),
+        (Resources(gpu_milli=1000, gpu_min_memory_bytes=90 * GIB), share("g0"), "little memory"),
+        (Resources(cpu_milli=9000), (), "too few free CPUs"),
+        (Resources(memory_bytes=17 * GIB), (), "too little free memory"),
+        (Resources(), share("g0"), "does not give 0 thousandths"),
+    ],
+)
+def test_resources_are_checked_again(
+    resources: Resources, shares: tuple[GpuShare, ...], why: str
+) -> None:
+    world = waiting(resources)
+    applied = place(world, placement(("train.1", "n1", shares)))
+    (rejected,) = applied.rejected
+    assert why in rejected.reason
+    assert world.state(E) == "PENDING"
+    assert not world.cluster.attempts
+
+
+def test_a_sick_or_foreign_gpu_is_not_given_out() -> None:
+    world = waiting(ONE_GPU)
+    for changed, why in (
+        (gpu("g0", health="QUARANTINED", health_message="XID 79"), "XID 79"),
+        (gpu("g0", foreign_memory_bytes=GIB), "did not start"),
+    ):
+        world.send(NodeInventoryChanged(inventory(gpus=(changed,)), 1))
+        (rejected,) = place(world, placement(("train.1", "n1", share("g0")))).rejected
+        assert why in rejected.reason
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        (NodeCordoned("n1", True), "cordoned"),
+        (NodeDisconnected("n1", 1), "disconnected"),
+        (
+            NodeInventoryChanged(inventory(capabilities=NodeCapabilities(only_user="bob")), 1),
+            "only runs jobs of bob",
+        ),
+    ],
+)
+def test_a_node_that_closed_meanwhile_gets_nothing(event: Any, why: str) -> None:
+    world = waiting()
+    world.send(event)
+    (rejected,) = place(world, placement(("train.1", "n1", ()))).rejected
+    assert why in rejected.reason
+
+
+def test_labels_are_checked_again() -> None:
+    world = waiting(node_selector=(("zone", "a"),))
+    (rejected,) = place(world, placement(("train.1", "n1", ()))).rejected
+    assert "zone=a" in rejected.reason
+    world.send(NodeInventoryChanged(inventory(labels=(("zone", "a"),)), 1))
+    assert place(world, placement(("train.1", "n1", ()))).started == (E,)
+
+
+def test_a_node_can_be_selected_by_its_name() -> None:
+    world = waiting(node_selector=(("riseml.com/node", "n1"),))
+    assert place(world, placement(("train.1", "n1", ()))).started == (E,)
+
+
+def test_an_image_only_goes_where_images_run() -> None:
+    world = waiting(image="pytorch/pytorch:2.9.0")
+    (rejected,) = place(world, placement(("train.1", "n1", ()))).rejected
+    assert "images" in rejected.reason
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("worker.1", "n1", ())],
+        [("worker.1", "n1", ()), ("worker.1", "n1", ())],
+        [("worker.1", "n1", ()), ("worker.3", "n1", ())],
+        [("worker.1", "n1", ()), ("worker.2", "n9", ())],
+        [("worker.1", "n1", ()), ("worker.2", "n1", share("g0"))],
+    ],
+)
+def test_a_gang_is_placed_whole_or_not_at_all(members: Any) -> None:
+    world = waiting(roles=gang(("worker", 2)), framework="jax")
+    applied = place(world, placement(*members))
+    assert applied.started == ()
+    assert len(applied.rejected) == 1
+    assert not world.cluster.attempts
+
+
+def test_a_rejected_gang_leaves_its_room_to_the_next_placement() -> None:
+    world = World()
+    world.connect(cpu_milli=1000)
+    world.submit(spec(roles=gang(("worker", 2)), framework="jax"))
+    world.submit(spec())
+    applied = place(
+        world,
+        placement(("worker.1", "n1", ()), ("worker.2", "n1", ())),
+        placement(("train.1", "n1", ()), experiment="ana.2"),
+    )
+    assert applied.started == ("ana.2",)
+
+
+def test_a_gang_needs_a_free_port_for_each_member() -> None:
+    world = World()
+    world.connect(first_port=20000, last_port=20000)
+    world.submit(spec(roles=gang(("worker", 2)), framework="jax"))
+    applied = place(world, placement(("worker.1", "n1", ()), ("worker.2", "n1", ())))
+    assert "port" in applied.rejected[0].reason
+    assert world.cluster.snapshot().nodes[0].free_ports == 1
+
+
+def test_what_does_not_wait_any_more_is_not_started() -> None:
+    world = waiting()
+    plan = naive_plan(world.cluster.snapshot())
+    world.kill(E)
+    applied = world.send(PlanMade(plan))
+    assert "does not wait" in applied.rejected[0].reason
+
+
+def test_a_plan_applied_twice_starts_once() -> None:
+    world = waiting()
+    plan = naive_plan(world.cluster.snapshot())
+    assert world.send(PlanMade(plan)).started == (E,)
+    assert world.send(PlanMade(plan)).started == ()
+    assert not world.started
+
+
+def test_a_plan_from_an_old_picture_asks_for_a_new_one() -> None:
+    world = waiting()
+    plan = naive_plan(world.cluster.snapshot())
+    world.send(NodeCordoned("n1", True))
+    world.send(PlanMade(plan))
+    assert world.woke
+
+
+def test_a_plan_rejected_on_its_own_picture_does_not_ask_again_for_ever() -> None:
+    world = waiting()
+    version = world.cluster.snapshot().version
+    place(world, placement(("train.1", "n9", ())), version=version)
+    assert not world.woke
+
+
+def test_reasons_to_wait_are_kept_until_it_does_not_wait() -> None:
+    world = waiting()
+    reason = PendingReason(PendingCode.CPU_BUSY, "no CPU is free")
+    world.send(PlanMade(Plan(0, waiting=(Waiting(E, (reason,)), Waiting("ana.9", ())))))
+    assert world.cluster.waiting == {E: Waiting(E, (reason,))}
+    world.plan()
+    assert world.cluster.waiting == {}
+
+
+def test_a_snapshot_is_the_same_object_until_something_changes() -> None:
+    world = waiting()
+    first = world.cluster.snapshot()
+    assert world.cluster.snapshot() is first
+    world.connect("n2")
+    second = world.cluster.snapshot()
+    assert second.version > first.version
+    assert second.nodes[0] is first.nodes[0]
+    assert second.pending[0] is first.pending[0]
+
+
+def test_a_snapshot_shows_what_runs_and_since_when() -> None:
+    world = waiting(ONE_GPU)
+    place(world, placement(("train.1", "n1", share("g0"))))
+    snapshot = world.cluster.snapshot()
+    assert snapshot.pending == ()
+    (running,) = snapshot.running
+    assert (running.experiment_id, running.start_time) == (E, world.now)
+    assert running.members == (MemberPlacement(f"{E}.train.1", "n1", share("g0"), 1000, GIB),)
