@@ -144,7 +144,12 @@ class PendingCode(enum.Enum):
     MEMORY_BUSY = "MEMORY_BUSY"
     GPUS_BUSY = "GPUS_BUSY"
     GPUS_UNUSABLE = "GPUS_UNUSABLE"
+    PORTS_BUSY = "PORTS_BUSY"
+    # Only the nodes that hold its earlier output are possible.
+    PINNED = "PINNED"
     GANG_INCOMPLETE = "GANG_INCOMPLETE"
+    # There is room, but it is kept for a larger one that has waited long.
+    RESERVED = "RESERVED"
     SET_CONCURRENCY = "SET_CONCURRENCY"
 
 

@@ -1,0 +1,379 @@
+"""Why an experiment waits, in words: every node counts under what stands in the way there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from controlplane.domain.plan import (
+    GangRequest,
+    NodeView,
+    PendingCode,
+    PendingReason,
+    Reservation,
+)
+from controlplane.scheduler.feasibility import choose_gpus, gpu_matches, has_labels
+from controlplane.scheduler.reservation import largest_first
+from controlplane.scheduler.scratch import EligibleKey, Scratch, ScratchNode
+from riseml.spec.model import GPU, Resources
+from riseml.spec.units import format_duration, format_memory, format_milli
+
+Explanation = tuple[tuple[PendingReason, ...], bool]
+"""The reasons, and whether no node of this cluster could ever hold it."""
+
+_NAMES_SHOWN: Final = 3
+
+
+class _What(Enum):
+    """The amount that a reason speaks of."""
+
+    GPUS = "GPUs"
+    CPUS = "CPUs"
+    MEMORY = "memory"
+    PORTS = "ports"
+    NONE = ""
+
+
+_Kind = tuple[PendingCode, _What]
+
+# What time, other jobs or a person can change comes first; what never changes for itself last.
+_IMPORTANCE: Final[Sequence[_Kind]] = (
+    (PendingCode.GPUS_BUSY, _What.GPUS),
+    (PendingCode.CPU_BUSY, _What.CPUS),
+    (PendingCode.MEMORY_BUSY, _What.MEMORY),
+    (PendingCode.PORTS_BUSY, _What.PORTS),
+    (PendingCode.GPUS_UNUSABLE, _What.GPUS),
+    (PendingCode.NODES_CLOSED, _What.NONE),
+    (PendingCode.TOO_LARGE, _What.GPUS),
+    (PendingCode.TOO_LARGE, _What.CPUS),
+    (PendingCode.TOO_LARGE, _What.MEMORY),
+    (PendingCode.NO_MATCHING_GPU, _What.NONE),
+    (PendingCode.NO_MATCHING_LABELS, _What.NONE),
+    (PendingCode.OTHER_USERS_NODE, _What.NONE),
+    (PendingCode.PINNED, _What.NONE),
+)
+_FOR_EVER: Final = frozenset(
+    {
+        PendingCode.TOO_LARGE,
+        PendingCode.NO_MATCHING_GPU,
+        PendingCode.NO_MATCHING_LABELS,
+        PendingCode.OTHER_USERS_NODE,
+        PendingCode.PINNED,
+    }
+)
+
+
+@dataclass(slots=True)
+class _Survey:
+    """One kind of member against all nodes."""
+
+    resources: Resources
+    # How many such members the gang has, find room now, and would on nodes without anything else.
+    count: int
+    room_now: int
+    room_ever: int
+    # Nodes by what stands in the way first, with what they have of it.
+    obstacles: dict[_Kind, list[tuple[ScratchNode, int]]]
+
+
+def explain(scratch: Scratch, gang: GangRequest, eligible: EligibleKey) -> Explanation:
+    """Why a gang that did not find its places waits, most important reason first."""
+    total = len(scratch.nodes)
+    if not total:
+        words = "The cluster has no node yet"
+        return (PendingReason(PendingCode.NO_NODES, words),), False
+    surveys = _survey_all(scratch, gang, eligible)
+    never = next((one for one in surveys if one.room_ever < one.count), None)
+    short = never or next((one for one in surveys if one.room_now < one.count), None)
+    several = len(gang.members) > 1
+    if short is None:
+        words = "Each of its jobs would find a place now, but not all of them at once"
+        return (PendingReason(PendingCode.GANG_INCOMPLETE, words),), False
+    reasons = [
+        _reason(code, what, short, gang, total)
+        for code, what in _IMPORTANCE
+        if (code, what) in short.obstacles
+    ]
+    if never is not None:
+        reasons.sort(key=lambda reason: reason.code not in _FOR_EVER)
+        if short.room_ever:
+            reasons.insert(0, _too_many(short))
+    elif several:
+        reasons.insert(0, _incomplete(short, gang))
+    return tuple(reasons), never is not None
+
+
+def reserved_reason(kept: Reservation, waited_seconds: float) -> PendingReason:
+    """There is room, but it is kept for another."""
+    waited = format_duration(int(waited_seconds) // 60 * 60)
+    words = f"The room there is on {_list(kept.node_names)} is kept for {kept.experiment_id}"
+    return PendingReason(
+        PendingCode.RESERVED, f"{words}, which has waited for {waited}", kept.node_names
+    )
+
+
+# --- counting
+
+
+def _survey_all(scratch: Scratch, gang: GangRequest, eligible: EligibleKey) -> list[_Survey]:
+    counts: dict[Resources, int] = {}
+    for position in largest_first(gang):
+        wanted = gang.members[position].resources
+        counts[wanted] = counts.get(wanted, 0) + 1
+    ports = 1 if len(gang.members) > 1 else 0
+    return [_survey(scratch, wanted, n, ports, eligible) for wanted, n in counts.items()]
+
+
+def _survey(
+    scratch: Scratch, wanted: Resources, count: int, ports: int, eligible: EligibleKey
+) -> _Survey:
+    survey = _Survey(wanted, count, 0, 0, {})
+    found: dict[int, _Finding] = {}
+    for node in scratch.nodes:
+        room_now = 0
+        obstacle = _barred(node.view, eligible)
+        if obstacle is None:
+            state = scratch.state_of(node)
+            if state not in found:
+                found[state] = _find(node, wanted, ports)
+            obstacle, room_ever, room_now = found[state]
+            survey.room_ever += room_ever
+            if room_ever and not node.view.open:
+                obstacle = PendingCode.NODES_CLOSED, _What.NONE, 0
+        if obstacle is None:
+            survey.room_now += min(room_now, node.free_ports) if ports else room_now
+        else:
+            code, what, have = obstacle
+            survey.obstacles.setdefault((code, what), []).append((node, have))
+    return survey
+
+
+def _find(node: ScratchNode, wanted: Resources, ports: int) -> _Finding:
+    obstacle = _too_small(node.view, wanted)
+    if obstacle is not None:
+        return obstacle, 0, 0
+    room_ever = _room_when_empty(node.view, wanted)
+    obstacle = _busy(node, wanted, ports)
+    return obstacle, room_ever, 0 if obstacle else _room_now(node, wanted)
+
+
+_Obstacle = tuple[PendingCode, _What, int]
+# What stands in the way first; how many members the empty node would hold, and how many it can now.
+_Finding = tuple[_Obstacle | None, int, int]
+
+
+def _barred(node: NodeView, eligible: EligibleKey) -> _Obstacle | None:
+    """What keeps a gang from this node whatever it asks for."""
+    selector, only_nodes, user_name = eligible
+    if only_nodes and node.name not in only_nodes:
+        return PendingCode.PINNED, _What.NONE, 0
+    if selector and not has_labels(node, selector):
+        return PendingCode.NO_MATCHING_LABELS, _What.NONE, 0
+    if node.only_user and node.only_user != user_name:
+        return PendingCode.OTHER_USERS_NODE, _What.NONE, 0
+    return None
+
+
+def _too_small(node: NodeView, wanted: Resources) -> _Obstacle | None:
+    """What keeps a member from this node even if nothing else ran there."""
+    if wanted.gpu_milli:
+        matching = sum(1 for view in node.gpus if gpu_matches(view.gpu, wanted))
+        if not matching:
+            return PendingCode.NO_MATCHING_GPU, _What.NONE, 0
+        if matching < wanted.gpu_count:
+            return PendingCode.TOO_LARGE, _What.GPUS, matching * GPU
+    if wanted.cpu_milli > node.cpu_milli:
+        return PendingCode.TOO_LARGE, _What.CPUS, node.cpu_milli
+    if wanted.memory_bytes > node.memory_bytes:
+        return PendingCode.TOO_LARGE, _What.MEMORY, node.memory_bytes
+    return None
+
+
+def _busy(node: ScratchNode, wanted: Resources, ports: int) -> _Obstacle | None:
+    """What keeps a member from this node now."""
+    view = node.view
+    if wanted.gpu_milli:
+        usable = sum(1 for gpu in view.gpus if gpu.usable and gpu_matches(gpu.gpu, wanted))
+        if usable < wanted.gpu_count:
+            return PendingCode.GPUS_UNUSABLE, _What.GPUS, usable * GPU
+        if choose_gpus(node, wanted) is None:
+            return PendingCode.GPUS_BUSY, _What.GPUS, _free_gpu_milli(node, wanted)
+    if node.free_cpu_milli < wanted.cpu_milli:
+        return PendingCode.CPU_BUSY, _What.CPUS, max(0, node.free_cpu_milli)
+    if node.free_memory_bytes < wanted.memory_bytes:
+        return PendingCode.MEMORY_BUSY, _What.MEMORY, max(0, node.free_memory_bytes)
+    if node.free_ports < ports:
+        return PendingCode.PORTS_BUSY, _What.PORTS, max(0, node.free_ports)
+    return None
+
+
+def _free_gpu_milli(node: ScratchNode, wanted: Resources) -> int:
+    """Of whole GPUs how many are wholly free; of a share the most that is free of one GPU."""
+    free = [
+        milli
+        for milli, view in zip(node.gpu_free, node.view.gpus, strict=True)
+        if gpu_matches(view.gpu, wanted)
+    ]
+    if wanted.gpu_milli < GPU:
+        return max(free, default=0)
+    return GPU * sum(1 for milli in free if milli == GPU)
+
+
+def _room_now(node: ScratchNode, wanted: Resources) -> int:
+    """How many such members find room here, at least one."""
+    matching = [
+        milli
+        for milli, view in zip(node.gpu_free, node.view.gpus, strict=True)
+        if gpu_matches(view.gpu, wanted)
+    ]
+    return _times(wanted, node.free_cpu_milli, node.free_memory_bytes, matching)
+
+
+def _room_when_empty(view: NodeView, wanted: Resources) -> int:
+    """How many such members the whole node would hold, its unusable GPUs counted as usable."""
+    matching = [GPU for gpu in view.gpus if gpu_matches(gpu.gpu, wanted)]
+    return _times(wanted, view.cpu_milli, view.memory_bytes, matching)
+
+
+def _times(wanted: Resources, cpu_milli: int, memory_bytes: int, gpus: Sequence[int]) -> int:
+    limits = []
+    if wanted.cpu_milli:
+        limits.append(cpu_milli // wanted.cpu_milli)
+    if wanted.memory_bytes:
+        limits.append(memory_bytes // wanted.memory_bytes)
+    if wanted.gpu_milli >= GPU:
+        limits.append(GPU * sum(1 for milli in gpus if milli == GPU) // wanted.gpu_milli)
+    elif wanted.gpu_milli:
+        limits.append(sum(milli // wanted.gpu_milli for milli in gpus))
+    # A member that asks for nothing fits any number of times.
+    return min(limits, default=1 << 30)
+
+
+# --- words
+
+
+def _reason(
+    code: PendingCode, what: _What, survey: _Survey, gang: GangRequest, total: int
+) -> PendingReason:
+    found = survey.obstacles[code, what]
+    nodes = [node for node, _ in found]
+    available = max(have for _, have in found)
+    needed = _needed(what, survey.resources)
+    who = _count(len(nodes), total)
+    words = _words(code, what, survey.resources, gang, nodes)
+    if what is not _What.NONE:
+        most = "at most " if len(nodes) > 1 else ""
+        have = f"{most}{_amount(what, available)}" if available else "none"
+        where = {PendingCode.TOO_LARGE: "on one node", PendingCode.GPUS_UNUSABLE: "usable"}
+        words += f": {_amount(what, needed)} asked for, {have} {where.get(code, 'free')}"
+    names = tuple(node.name for node in nodes)
+    return PendingReason(code, f"{who} {words}", names, needed, available)
+
+
+def _words(
+    code: PendingCode,
+    what: _What,
+    wanted: Resources,
+    gang: GangRequest,
+    nodes: Sequence[ScratchNode],
+) -> str:
+    has = "has" if len(nodes) == 1 else "have"
+    few = "too little" if what is _What.MEMORY else "too few"
+    unit = _gpu_words(wanted, "s") if what is _What.GPUS else what.value
+    match code:
+        case PendingCode.GPUS_BUSY if wanted.gpu_milli < GPU:
+            return f"{has} no {_gpu_words(wanted)} with enough of it free"
+        case PendingCode.TOO_LARGE:
+            return f"{has} {few} {unit} in all"
+        case PendingCode.GPUS_UNUSABLE:
+            return f"{has} too few usable {unit} ({_list(_unusable(nodes))})"
+        case PendingCode.NODES_CLOSED:
+            is_closed = "is closed" if len(nodes) == 1 else "are closed"
+            return f"{is_closed} ({_list([f'{n.name} {n.view.closed_reason}' for n in nodes])})"
+        case PendingCode.NO_MATCHING_GPU:
+            return f"{has} no {_gpu_words(wanted)}"
+        case PendingCode.NO_MATCHING_LABELS:
+            labels = [f"{key}={value}" for key, value in gang.node_selector]
+            return f"{has} not the label{'s' if len(labels) > 1 else ''} {', '.join(labels)}"
+        case PendingCode.OTHER_USERS_NODE:
+            users = sorted({node.view.only_user for node in nodes})
+            return f"only {'runs' if len(nodes) == 1 else 'run'} jobs of {_list(users)}"
+        case PendingCode.PINNED:
+            return f"{has} not its earlier output, which lies on {_list(gang.only_nodes)}"
+        case _:
+            return f"{has} {few} free {unit}"
+
+
+def _incomplete(survey: _Survey, gang: GangRequest) -> PendingReason:
+    words = (
+        f"{survey.room_now} of {survey.count} jobs with {_resources(survey.resources)} find a "
+        f"place now; all {len(gang.members)} of the experiment start together"
+    )
+    code = PendingCode.GANG_INCOMPLETE
+    return PendingReason(code, words, (), survey.count, survey.room_now)
+
+
+def _too_many(survey: _Survey) -> PendingReason:
+    words = (
+        f"The nodes that it may use hold at most {survey.room_ever} of its {survey.count} jobs "
+        f"with {_resources(survey.resources)}, even when nothing else runs"
+    )
+    return PendingReason(PendingCode.TOO_LARGE, words, (), survey.count, survey.room_ever)
+
+
+def _needed(what: _What, wanted: Resources) -> int:
+    match what:
+        case _What.GPUS:
+            return wanted.gpu_milli
+        case _What.CPUS:
+            return wanted.cpu_milli
+        case _What.MEMORY:
+            return wanted.memory_bytes
+        case _What.PORTS:
+            return 1
+        case _What.NONE:
+            return 0
+
+
+def _amount(what: _What, amount: int) -> str:
+    if what is _What.MEMORY:
+        return format_memory(amount)
+    return str(amount) if what is _What.PORTS else format_milli(amount)
+
+
+def _gpu_words(wanted: Resources, plural: str = "") -> str:
+    words = f"{wanted.gpu_model} GPU{plural}" if wanted.gpu_model else f"GPU{plural}"
+    if wanted.gpu_min_memory_bytes:
+        words += f" of {format_memory(wanted.gpu_min_memory_bytes)} or more"
+    return words
+
+
+def _resources(wanted: Resources) -> str:
+    parts = [f"{format_milli(wanted.cpu_milli)} CPUs", format_memory(wanted.memory_bytes)]
+    if wanted.gpu_milli:
+        plural = "" if wanted.gpu_milli == GPU else "s"
+        parts.insert(0, f"{format_milli(wanted.gpu_milli)} {_gpu_words(wanted, plural)}")
+    return ", ".join(parts)
+
+
+def _unusable(nodes: Sequence[ScratchNode]) -> list[str]:
+    return [
+        f"{node.name} GPU {view.gpu.index}: {view.unusable_reason}"
+        for node in nodes
+        for view in node.view.gpus
+        if not view.usable
+    ]
+
+
+def _count(some: int, total: int) -> str:
+    if some < total:
+        return f"{some} of {total} nodes"
+    return "The only node" if total == 1 else f"All {total} nodes"
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    more = len(names) - _NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,105 @@
+"""Snapshots for the scheduler's tests, written shortly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from controlplane.domain.model import Gpu
+from controlplane.domain.plan import GangRequest, GpuView, MemberRequest, NodeView, Plan, Snapshot
+from riseml.spec.model import GIB, Resources
+
+NOW = 10_000.0
+
+
+def node(
+    name: str,
+    gpus: Sequence[int] = (),
+    *,
+    model: str = "H100",
+    gpu_memory_bytes: int = 80 * GIB,
+    unusable: Sequence[int] = (),
+    cpus: int = 16,
+    free_cpus: int | None = None,
+    memory_bytes: int = 64 * GIB,
+    labels: Sequence[tuple[str, str]] = (),
+    **more: Any,
+) -> NodeView:
+    """`gpus` are free thousandths by position; `unusable` are positions."""
+    views = [
+        GpuView(
+            Gpu(f"{name}-{i}", i, f"NVIDIA {model}", model, gpu_memory_bytes),
+            free,
+            i not in unusable,
+            "XID 79" if i in unusable else "",
+        )
+        for i, free in enumerate(gpus)
+    ]
+    values: dict[str, Any] = {
+        "name": name,
+        "cpu_milli": cpus * 1000,
+        "memory_bytes": memory_bytes,
+        "free_cpu_milli": (cpus if free_cpus is None else free_cpus) * 1000,
+        "free_memory_bytes": memory_bytes,
+        "gpus": tuple(views),
+        "labels": (("riseml.com/node", name), *labels),
+        "free_ports": 100,
+    }
+    return NodeView(**{**values, **more})
+
+
+def resources(gpu_milli: int = 0, cpus: int = 1, **more: Any) -> Resources:
+    return Resources(
+        cpu_milli=cpus * 1000,
+        memory_bytes=more.pop("memory_bytes", GIB),
+        gpu_milli=gpu_milli,
+        **more,
+    )
+
+
+def gang(
+    number: int, *members: Resources, user: str = "ana", waited: float = 0.0, **more: Any
+) -> GangRequest:
+    """An experiment that waits; later numbers came later."""
+    name = f"{user}.{number}"
+    values: dict[str, Any] = {
+        "experiment_id": name,
+        "user_name": user,
+        "queue": "default",
+        "priority": 50,
+        "submit_time": NOW - waited - 1.0 + number / 1000,
+        "members": tuple(
+            MemberRequest(f"{name}.worker.{i}", wanted) for i, wanted in enumerate(members, 1)
+        ),
+    }
+    return GangRequest(**{**values, **more})
+
+
+def snapshot(nodes: Sequence[NodeView], pending: Sequence[GangRequest]) -> Snapshot:
+    return Snapshot(7, tuple(nodes), tuple(pending))
+
+
+def placed(plan: Plan) -> dict[str, list[str]]:
+    """`ana.1` -> where its members go, as `n1` or `n1:0,1` with positions and shares of GPUs."""
+    return {
+        placement.experiment_id: [
+            member.node_name
+            + (":" if member.gpus else "")
+            + ",".join(
+                share.uuid.removeprefix(f"{member.node_name}-")
+                + ("" if share.milli == 1000 else f"({share.milli})")
+                for share in member.gpus
+            )
+            for member in placement.members
+        ]
+        for placement in plan.placements
+    }
+
+
+def why(plan: Plan) -> dict[str, list[str]]:
+    """`ana.2` -> codes of its reasons; `!` first when it is impossible."""
+    return {
+        waiting.experiment_id: (["!"] if waiting.impossible else [])
+        + [reason.code.value for reason in waiting.reasons]
+        for waiting in plan.waiting
+    }
