@@ -66,11 +66,13 @@ class DaemonLauncher:
         self._outboxes[node_name] = outbox
         return outbox
 
-    def detach(self, node_name: str, outbox: Outbox) -> None:
-        """Ends a session; a newer session's outbox stays."""
+    def detach(self, node_name: str, outbox: Outbox) -> bool:
+        """Ends a session. False if a newer one has taken over: its outbox stays."""
         outbox.close()
-        if self._outboxes.get(node_name) is outbox:
+        current = self._outboxes.get(node_name)
+        if current is outbox:
             del self._outboxes[node_name]
+        return current is None or current is outbox
 
     def dispatch(self, effect: LaunchEffect) -> None:
         outbox = self._outboxes.get(effect.node_name)

@@ -119,8 +119,9 @@ class DaemonSessions:
                 reader.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await reader
-            self._launcher.detach(node_name, outbox)
-            self._runtime.post(NodeDisconnected(node_name, hello.epoch))
+            if self._launcher.detach(node_name, outbox):
+                # A daemon that connected anew has the same epoch: only its newest session counts.
+                self._runtime.post(NodeDisconnected(node_name, hello.epoch))
             logger.info("node %s disconnected, epoch %d", node_name, hello.epoch)
 
     async def _listen(

@@ -54,6 +54,11 @@ class ExperimentService(experiment_service_pb2_grpc.ExperimentServiceServicer):
                 caller.name, request.request_id, spec, request.revision_id, assignments
             )
         )
+        if experiment is None:
+            # A repeated request whose experiment has ended and left memory.
+            experiment = await self._backend.read(
+                self._backend.store.experiment_by_request, caller.name, request.request_id
+            )
         return pb.CreateExperimentResponse(
             experiment=convert.experiment(experiment),
             warnings=[*warnings, *unenforced(spec)],

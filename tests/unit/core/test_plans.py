@@ -1,4 +1,4 @@
-"""Plans are checked against the present: what does not fit any more is rejected and harms nothing."""
+"""Plans are checked against the present: what no longer fits is rejected and harms nothing else."""
 
 from __future__ import annotations
 
