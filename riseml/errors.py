@@ -206,6 +206,11 @@ def _unavailable(server: str, said: str) -> str:
             f"Nothing answers at {server}. Start a cluster on this machine with 'riseml up', "
             "or name another server with 'riseml user login' or RISEML_SERVER."
         )
+    if "hostname verification" in lower:
+        return (
+            f"The certificate of {server} is made for other names. Use the host name that it is "
+            "made for, or start the server with this name too ('riseml up --tls-name HOST')."
+        )
     if "ssl" in lower or "tls" in lower or "certificate" in lower:
         return (
             f"No secure connection to {server}: {said}. The server may speak another protocol on "

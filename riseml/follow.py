@@ -66,6 +66,7 @@ class Follower:
         self._change_number = first.change_number
         self.names = JobNames()
         """Names to print before the lines."""
+        self._known: set[str] = set()
         self._notes = StateNotes(self._root_id)
         self._merger = LogMerger(since_ns=since_ns, hold_seconds=HOLD_SECONDS)
         self._reader = LogReader(
@@ -135,10 +136,14 @@ class Follower:
     def _take(self, item: LogRecord | experiment_pb2.Experiment) -> None:
         now = time.monotonic()
         if isinstance(item, LogBytes):
+            if item.attempt_id not in self._known:
+                self._known.add(item.attempt_id)
+                self._merger.await_note([item.attempt_id])
             self._merger.add(item.attempt_id, item.data, now)
         elif isinstance(item, LogHole):
             self._merger.add_hole(item.attempt_id, item.length_bytes, item.reason, now)
         elif isinstance(item, LogEnd):
+            self._merger.introduce([item.attempt_id])
             self._merger.end(item.attempt_id, now)
         else:
             if item.id == self._root_id:
@@ -149,6 +154,14 @@ class Follower:
         self.names.learn(experiment)
         for time_ns, about, text in self._notes.changes(experiment, time.time_ns()):
             self._merger.add_note(time_ns, about, text, time.monotonic())
+        running = [
+            attempt.id
+            for job in experiment.jobs
+            for attempt in job.attempts
+            if attempt.HasField("start_time") or attempt.HasField("end_time")
+        ]
+        self._known.update(running)
+        self._merger.introduce(running)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:

@@ -74,6 +74,7 @@ class LogMerger:
         self._since_ns = since_ns
         self._hold = hold_seconds
         self._max_held = max_held_bytes
+        self._strangers: set[str] = set()
         self._sources: dict[str, _Source] = {}
         self._heap: list[tuple[int, int, float, LogLine]] = []
         self._held_bytes = 0
@@ -83,6 +84,16 @@ class LogMerger:
         """Attempts that will come or end: nothing overtakes them."""
         for attempt_id in attempt_ids:
             self._sources.setdefault(attempt_id, _Source())
+
+    def await_note(self, attempt_ids: Iterable[str]) -> None:
+        """Attempts whose first lines come after a note about them: lines wait for it as long as
+        for others.
+        """
+        self._strangers.update(attempt_ids)
+
+    def introduce(self, attempt_ids: Iterable[str]) -> None:
+        """The note about these attempts has been added."""
+        self._strangers.difference_update(attempt_ids)
 
     def add(self, attempt_id: str, data: bytes, now: float) -> None:
         """The next bytes of an attempt's log."""
@@ -113,6 +124,8 @@ class LogMerger:
     def take(self, now: float) -> list[LogLine]:
         """The lines that can be given out, in order."""
         frontier = min((s.key for s in self._sources.values() if s.open), default=math.inf)
+        if self._strangers:
+            frontier = -1
         taken = []
         while self._heap:
             key, _, arrived, line = self._heap[0]

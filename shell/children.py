@@ -156,16 +156,16 @@ def end_leftovers(file: Path, seconds: float = STOP_SECONDS) -> list[str]:
         for entry in found
         if entry["start_ticks"] is not None and _start_ticks(entry["pid"]) == entry["start_ticks"]
     ]
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        deadline = time.monotonic() + seconds
-        for _, pid, ticks in left:
-            if _start_ticks(pid) == ticks:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
-        while any(_start_ticks(pid) == ticks for _, pid, ticks in left):
-            if time.monotonic() > deadline:
+    # As in an orderly end: last started, first stopped.
+    for _, pid, ticks in reversed(left):
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + seconds
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+            while _start_ticks(pid) == ticks and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if _start_ticks(pid) != ticks:
                 break
-            time.sleep(0.05)
     file.unlink(missing_ok=True)
     return [name for name, _, _ in left]
 

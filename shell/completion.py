@@ -55,6 +55,11 @@ def complete(
     return list(_for_command(command, words[length:], last, table, known, list_files))
 
 
+def last_word(line: str) -> str:
+    """The word that is being typed at the end of a line, without an open quote before it."""
+    return _words(line)[1]
+
+
 def _words(line: str) -> tuple[list[str], str]:
     """The finished words of a line and the one that is being typed."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=False)

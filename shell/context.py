@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,18 +39,20 @@ class Context:
     """Makes the connection; the SDK's own way unless given."""
     _client: Client | None = None
     _user: str = ""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def client(self) -> Client:
         """The connection, opened at first use. Raises NotLoggedIn."""
-        if self._client is None:
-            if self.connect is None:
-                from riseml.client import connect
+        with self._lock:
+            if self._client is None:
+                if self.connect is None:
+                    from riseml.client import connect
 
-                self._client = connect(self.environ)
-            else:
-                self._client = self.connect(self.environ)
-        return self._client
+                    self._client = connect(self.environ)
+                else:
+                    self._client = self.connect(self.environ)
+            return self._client
 
     @property
     def user(self) -> str:
@@ -62,10 +65,11 @@ class Context:
         """Close the connection; the next command opens another, with new credentials if they
         changed.
         """
-        if self._client is not None:
-            self._client.close()
-        self._client = None
-        self._user = ""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+            self._client = None
+            self._user = ""
 
     @property
     def out_is_terminal(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -39,6 +40,21 @@ def node_name(text: str) -> str:
 def own_node_name() -> str:
     """The node name of this machine."""
     return node_name(socket.gethostname())
+
+
+def own_addresses() -> list[str]:
+    """Addresses under which other machines may reach this one: that of the default route. Sends
+    nothing.
+    """
+    found = []
+    for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(family, socket.SOCK_DGRAM) as probe,
+        ):
+            probe.connect((target, 9))
+            found.append(str(probe.getsockname()[0]))
+    return found
 
 
 class HomeLock:

@@ -128,9 +128,7 @@ def _values(command: Command, words: Sequence[str]) -> Values:
             attached = rest.pop(0)
         value = _read(option, flag, attached)
         earlier = values[option.name]
-        values[option.name] = (
-            (*earlier, str(value)) if option.many and isinstance(earlier, tuple) else value
-        )
+        values[option.name] = (*earlier, str(value)) if isinstance(earlier, tuple) else value
     if not values["help"]:
         values.update(_arguments(command, given))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
 from riseml.credentials import config_dir
 from shell.command import UsageError
-from shell.completion import complete
+from shell.completion import complete, last_word
 from shell.context import Context
 from shell.known import KnownNames
 from shell.parser import split_line
@@ -105,9 +106,11 @@ class TableCompleter(Completer):
     ) -> Iterable[Completion]:
         """Suggestions for the word before the cursor."""
         line = document.text_before_cursor
-        last = "" if not line or line[-1].isspace() else line.split()[-1]
+        last = last_word(line)
+        quoted = line.endswith(last) and line[: len(line) - len(last)].endswith(("'", '"'))
         for suggestion in complete(line, TABLE, self._names.now, self._list_files):
-            text = suggestion.text + ("" if suggestion.goes_on else " ")
+            text = suggestion.text if quoted else shlex.quote(suggestion.text)
+            text += "" if suggestion.goes_on or quoted else " "
             yield Completion(
                 text,
                 start_position=-len(last),

@@ -51,7 +51,8 @@ _ANSI: Final = {
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-@dataclass(frozen=True, slots=True)
+# No slots: typing sets an attribute on the instances of Column[Item].
+@dataclass(frozen=True)
 class Column(Generic[Item]):
     """One column of a table."""
 

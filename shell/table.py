@@ -239,6 +239,12 @@ _CLUSTER: Final = (
                 "HOST",
                 default="127.0.0.1",
             ),
+            Option(
+                ("--tls-name",),
+                "a further host name or address for the server's certificate",
+                "HOST",
+                many=True,
+            ),
             Option(("--name",), "name of this machine's node; default: its host name", "NAME"),
             Option(
                 ("--simulate-gpus",), "add simulated GPUs for trying out, such as 8xH100", "NxMODEL"

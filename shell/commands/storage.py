@@ -74,7 +74,7 @@ def rm(context: Context, values: Values) -> int:
         if not place.path:
             raise UsageError(f"{place.uri} as a whole is not removed; name what lies in it.")
         removed += context.client.storage.remove(place.uri, recursive=recursive)
-    context.say(f"Removed {removed} file{'' if removed == 1 else 's'} and folders.")
+    context.say(f"Removed {removed} {'file' if removed == 1 else 'files and folders'}.")
     return 0
 
 

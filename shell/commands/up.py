@@ -20,7 +20,7 @@ from riseml.v1 import node_pb2
 from shell.children import Child, Ended, end_leftovers, how_it_died, remember
 from shell.command import UsageError, Values
 from shell.context import Context
-from shell.home import HomeLock, find_home, node_name, own_node_name
+from shell.home import HomeLock, find_home, node_name, own_addresses, own_node_name
 from shell.nodes import node_summary
 from shell.render import json_text
 
@@ -66,6 +66,7 @@ class EmbeddedCluster:
         self._name = name
         self._host = values.text("listen")
         self._port = values.number("port")
+        self._tls_names = values.words("tls_name")
         self._gpus = values.text("simulate_gpus")
         self._news: queue.SimpleQueue[_News] = queue.SimpleQueue()
         self._pids = home / "up.json"
@@ -144,6 +145,9 @@ class EmbeddedCluster:
             *("--listen", f"{host}:{self._port}"),
             *("--embedded-node", self._name),
         ]
+        if not stored.is_loopback(self._host):
+            for tls_name in dict.fromkeys((*self._tls_names, *own_addresses())):
+                self._control.command += ["--tls-name", tls_name]
         self._control.start()
         remember(self._pids, [self._control, self._node])
         deadline = time.monotonic() + READY_SECONDS
