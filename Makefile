@@ -80,6 +80,7 @@ check-stubs: $(STAMP)
 	$(BIN)/python dev/stubs.py check
 
 check-docs: $(STAMP)
+	$(BIN)/python dev/reference.py check
 	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 # ---- run ------------------------------------------------------------------------------------------------------------
@@ -94,6 +95,10 @@ demo: venv ## Start a cluster on this machine, train a classifier, watch it, kil
 .PHONY: bench
 bench: venv ## Measure, and compare with this machine's limits (PEERS=1: with other systems too)
 	@$(BIN)/python -m benchmarks $(if $(PEERS),--peers) $(ARGS)
+
+.PHONY: reference
+reference: $(STAMP) ## Make the pages of docs/reference from the code
+	$(BIN)/python dev/reference.py write
 
 .PHONY: docs
 docs: $(STAMP) ## Serve the documentation on a local port
