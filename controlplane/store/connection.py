@@ -80,17 +80,17 @@ class Connection(ABC):
 
     def execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
         """Runs a statement with `?` marks for every row; returns how many rows it touched."""
-        cursor = self.database.cursor()
-        cursor.executemany(statement.replace("?", self.mark), rows)
-        count: int = cursor.rowcount
-        return count
+        # Closed even after an error: a statement that an exception's traceback keeps alive would
+        # keep the file open.
+        with contextlib.closing(self.database.cursor()) as cursor:
+            cursor.executemany(statement.replace("?", self.mark), rows)
+            return int(cursor.rowcount)
 
     def execute(self, statement: str, values: Iterable[Any] = ()) -> int:
         """Runs one statement; returns how many rows it touched."""
-        cursor = self.database.cursor()
-        cursor.execute(statement.replace("?", self.mark), tuple(values))
-        count: int = cursor.rowcount
-        return count
+        with contextlib.closing(self.database.cursor()) as cursor:
+            cursor.execute(statement.replace("?", self.mark), tuple(values))
+            return int(cursor.rowcount)
 
     def drop(self) -> None:
         """Closes what is left of the connection; an open transaction is rolled back.
