@@ -27,7 +27,6 @@ BUSY_TIMEOUT_MILLISECONDS: Final = 5000
 WAL_LIMIT_BYTES: Final = 64 << 20
 # Only one control plane may write: its name among PostgreSQL's advisory locks.
 WRITER_LOCK: Final = 0x5249_5345_4D4C
-WRITER_LOCK_SECONDS: Final = 5.0
 
 
 class Connection(ABC):
@@ -172,6 +171,8 @@ class PostgresqlConnection(Connection):
     kind = "postgresql"
     dialect = POSTGRESQL
     mark = "%s"
+    # How long to wait for the lock: the server may not have noticed that its last holder is gone.
+    lock_seconds = 5.0
     _begin_reading = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     begin_writing = "BEGIN"
 
@@ -194,7 +195,7 @@ class PostgresqlConnection(Connection):
         if not self.writer:
             return
         self.database.execute_sql("SET synchronous_commit = on")
-        deadline = time.monotonic() + WRITER_LOCK_SECONDS
+        deadline = time.monotonic() + self.lock_seconds
         while True:
             (held,) = self.database.execute_sql(
                 "SELECT pg_try_advisory_lock(%s)", (WRITER_LOCK,)
@@ -207,7 +208,6 @@ class PostgresqlConnection(Connection):
                     "give this one a database of its own.",
                     reason="STORE_LOCKED",
                 )
-            # The server takes a moment to notice that an earlier holder is gone.
             time.sleep(0.05)
 
     def fault(self, error: Exception) -> StoreUnavailable:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,3 +150,28 @@ def test_a_full_disk_refuses_batches_until_there_is_room(small_disk: Path) -> No
     store.close()
     with closing(sqlite3.connect(small_disk / "store.db")) as file:
         assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+class LosesTheAnswer(SqliteConnection):
+    """Commits, and then fails as a broken network would, when told to."""
+
+    lose_next = False
+
+    def execute(self, statement: str, values: Iterable[Any] = ()) -> int:
+        count = super().execute(statement, values)
+        if statement == "COMMIT" and self.lose_next:
+            self.lose_next = False
+            raise ConnectionResetError("the answer is lost")
+        return count
+
+
+def test_a_commit_whose_answer_is_lost_counts_as_done(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    writer = LosesTheAnswer(path, writer=True)
+    store = SqlStore(writer, SqliteConnection(path, writer=False))
+    writer.lose_next = True
+    store.commit([Insert(experiment(1))], 1)
+    assert store.load(0.0).change_number == 1
+    store.commit([Insert(experiment(2))], 2)
+    assert len(store.load(0.0).experiments) == 2
+    store.close()
