@@ -43,7 +43,7 @@ class _Joined:
 
     def line_of(self, position: int) -> int:
         """Where in the chunk the line begins that holds this position of the text."""
-        return max(line_at for at, _, line_at in self.pieces if at <= position)
+        return max((line_at for at, _, line_at in self.pieces if at <= position), default=0)
 
 
 class Mask:
@@ -58,6 +58,8 @@ class Mask:
         }
         self._secrets = sorted(line for line in lines if len(line) >= MIN_SECRET_BYTES)
         self._carried: dict[bytes, bytes] = {}
+        self._spans: list[tuple[int, int]] = []
+        """Of secrets that lie in several lines of a chunk: where the first and the last begin."""
 
     def __bool__(self) -> bool:
         return bool(self._secrets)
@@ -71,6 +73,7 @@ class Mask:
                 return chunk
         masked, whole = bytearray(chunk), len(chunk)
         first_seen: dict[bytes, int] = {}
+        self._spans.clear()
         open_lines = self._mask_finished(chunk, masked, first_seen)
         cut = whole
         suspects: dict[bytes, bytes] = {}
@@ -80,6 +83,9 @@ class Mask:
             if suspect:
                 suspects[stream] = suspect
                 cut = min(cut, joined.line_of(len(joined.text) - len(suspect)))
+        # A secret that lies on both sides would not be known as one when the rest is read again.
+        while across := [start for start, end in self._spans if start < cut <= end]:
+            cut = min(across)
         if cut == 0 and suspects and must_move:
             cut = whole
             for stream, suspect in suspects.items():
@@ -128,6 +134,10 @@ class Mask:
             at = joined.text.find(secret)
             while at >= 0:
                 joined.cover(masked, at, at + len(secret))
+                if len(joined.pieces) > 1:
+                    first, last = joined.line_of(at), joined.line_of(at + len(secret) - 1)
+                    if first < last:
+                        self._spans.append((first, last))
                 at = joined.text.find(secret, at + 1)
 
     def _beginning_of_secret(self, text: bytes) -> bytes:
