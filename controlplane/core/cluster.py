@@ -10,12 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from controlplane.core.views import (
-    NodeUsage,
-    gang_request,
-    node_view,
-    running_gang,
-)
+from controlplane.core.invariants import check_invariants
+from controlplane.core.pictures import Pictures
+from controlplane.core.views import NodeUsage
 from controlplane.domain.changes import Change, Delete
 from controlplane.domain.model import (
     ApiKey,
@@ -29,7 +26,7 @@ from controlplane.domain.model import (
     Revision,
     User,
 )
-from controlplane.domain.plan import GangRequest, NodeView, RunningGang, Snapshot, Waiting
+from controlplane.domain.plan import Snapshot, Waiting
 from controlplane.domain.states import State
 
 REQUEST_ID_SECONDS: Final = 86_400.0
@@ -107,13 +104,7 @@ class Cluster:
         self._tokens_by_hash: dict[str, str] = {}
         # When a request id was seen; those from the store have None until the first trim.
         self._request_times: dict[tuple[str, str], float | None] = {}
-        self._version = first_version
-        self._snapshot: Snapshot | None = None
-        self._dirty_nodes: dict[str, None] = {}
-        self._dirty_experiments: dict[str, None] = {}
-        self._node_views: dict[str, NodeView] = {}
-        self._pending: dict[str, GangRequest] = {}
-        self._running: dict[str, RunningGang] = {}
+        self._pictures = Pictures(first_version)
 
     @classmethod
     def from_live_state(cls, state: LiveState, first_version: int = 0) -> Cluster:
@@ -192,59 +183,15 @@ class Cluster:
 
     def snapshot(self) -> Snapshot:
         """An immutable picture for the scheduler: the same object as long as nothing changed."""
-        snapshot = self._snapshot
-        if snapshot is not None and not self._dirty_nodes and not self._dirty_experiments:
-            return snapshot
-        if self._dirty_nodes or snapshot is None:
-            self._refresh_nodes()
-            nodes = tuple(self._node_views.values())
-        else:
-            nodes = snapshot.nodes
-        for experiment_id in self._dirty_experiments:
-            self._refresh_experiment(experiment_id)
-        self._dirty_nodes.clear()
-        self._dirty_experiments.clear()
-        self._version += 1
-        self._snapshot = Snapshot(
-            self._version, nodes, tuple(self._pending.values()), tuple(self._running.values())
-        )
-        return self._snapshot
+        return self._pictures.snapshot(self)
 
     def is_current(self, version: int) -> bool:
         """Whether nothing that a scheduler cares for changed since the snapshot of this version."""
-        return version == self._version and not self._dirty_nodes and not self._dirty_experiments
+        return self._pictures.is_current(version)
 
-    def _refresh_nodes(self) -> None:
-        views = self._node_views
-        joined = False
-        for name in self._dirty_nodes:
-            node = self.nodes.get(name)
-            if node is None:
-                views.pop(name, None)
-            else:
-                joined = joined or name not in views
-                views[name] = node_view(node, self.usage_of(name))
-        if joined:
-            # By name, whoever came first: equal clusters give equal snapshots.
-            self._node_views = dict(sorted(views.items()))
-
-    def _refresh_experiment(self, experiment_id: str) -> None:
-        experiment = self.experiments.get(experiment_id)
-        if experiment is not None and not experiment.is_set and not experiment.state.ended:
-            if experiment.state is State.PENDING:
-                self._running.pop(experiment_id, None)
-                gang = [job for job in self.jobs_of(experiment_id) if job.rank >= 0]
-                pinned = self.pinned_nodes(experiment) if experiment.generation else ()
-                self._pending[experiment_id] = gang_request(experiment, gang, pinned)
-                return
-            live = [a for a in self.attempts_of(experiment_id) if not a.state.ended]
-            live = [a for a in live if self.jobs[a.job_id].rank >= 0]
-            if live:
-                self._pending.pop(experiment_id, None)
-                self._running[experiment_id] = running_gang(experiment, live)
-                return
-        self._pending.pop(experiment_id, None)
-        self._running.pop(experiment_id, None)
+    def check_invariants(self) -> None:
+        """Raises InvariantViolated if there is a fault in the reactor. Slow."""
+        check_invariants(self)
 
     # --------------------------------------------------------------------------------- changes
 
@@ -288,7 +235,7 @@ class Cluster:
         del self.experiments[experiment_id]
         self.limited.pop(experiment_id, None)
         self.waiting.pop(experiment_id, None)
-        self._dirty_experiments[experiment_id] = None
+        self._pictures.experiment_changed(experiment_id)
 
     def trim(self, now: float) -> None:
         """Forgets request ids that are older than a day. Call it now and then."""
@@ -315,8 +262,8 @@ class Cluster:
                 self.nodes.pop(entity.name, None)
                 self.usage.pop(entity.name, None)
                 self.overfull.discard(entity.name)
-                self._dirty_nodes[entity.name] = None
-                self._pin_anew()
+                self._pictures.node_changed(entity.name)
+                self._pictures.outputs_moved(self)
             case _:
                 raise TypeError(f"{type(entity).__name__} is never deleted")
 
@@ -348,15 +295,9 @@ class Cluster:
         self.nodes[node.name] = node
         root = node.inventory.capabilities.output_root
         if old is None or old.inventory.capabilities.output_root != root:
-            self._pin_anew()
-        self._dirty_nodes[node.name] = None
+            self._pictures.outputs_moved(self)
+        self._pictures.node_changed(node.name)
         self._note_overfull(node.name)
-
-    def _pin_anew(self) -> None:
-        """The nodes where outputs lie came or went: those who wait for them are to know."""
-        for experiment_id in self._pending:
-            if self.experiments[experiment_id].generation:
-                self._dirty_experiments[experiment_id] = None
 
     def _note_overfull(self, node_name: str) -> None:
         node = self.nodes.get(node_name)
@@ -388,7 +329,7 @@ class Cluster:
             if state.ended:
                 self.limited.pop(experiment_id, None)
         if (old is None or old.state is not state) and not experiment.child_count:
-            self._dirty_experiments[experiment_id] = None
+            self._pictures.experiment_changed(experiment_id)
 
     def _index_experiment(self, experiment: Experiment) -> None:
         user_name = experiment.user_name
@@ -440,8 +381,8 @@ class Cluster:
                 del self.live_by_node[node_name]
             if node_name in self.overfull:
                 self._note_overfull(node_name)
-        self._dirty_nodes[node_name] = None
-        self._dirty_experiments[attempt.experiment_id] = None
+        self._pictures.node_changed(node_name)
+        self._pictures.experiment_changed(attempt.experiment_id)
 
     def _drop_older_generations(self, newest: Attempt) -> None:
         """The store keeps them; here they would pile up with each retry."""

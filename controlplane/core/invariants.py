@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from controlplane.core.cluster import Cluster
 from controlplane.core.derive import (
     Decision,
     experiment_standing,
@@ -15,6 +15,9 @@ from controlplane.core.derive import (
 from controlplane.core.views import GPU_MILLI, NodeUsage
 from controlplane.domain.model import Attempt, Experiment
 from controlplane.domain.states import State
+
+if TYPE_CHECKING:
+    from controlplane.core.cluster import Cluster
 
 
 class InvariantViolated(AssertionError):

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controlplane.core.cluster import Cluster
-from controlplane.core.invariants import check_invariants
 from controlplane.core.reactor import Outcome, on_event
 from controlplane.core.settings import DEFAULTS, Settings
 from controlplane.domain.changes import Change, Delete, Insert, Update
@@ -258,7 +257,7 @@ class World:
             self.cluster.note_waiting(outcome.waiting)
         self.store.commit(outcome.changes)
         self.effects = outcome.effects
-        check_invariants(self.cluster)
+        self.cluster.check_invariants()
         return outcome.reply
 
     def reload(self) -> Cluster:
