@@ -31,7 +31,9 @@ ENDED: Final = frozenset({state_pb2.STATE_FINISHED, state_pb2.STATE_FAILED, stat
 Value = TypeVar("Value")
 
 
-def wait_for(condition: Callable[[], Value], what: str, seconds: float = DEADLINE_SECONDS) -> Value:
+def wait_for(
+    condition: Callable[[], Value | None], what: str, seconds: float = DEADLINE_SECONDS
+) -> Value:
     """The first true value of `condition`; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
@@ -199,7 +201,9 @@ class Cluster:
         self.wait_node(name, node_pb2.NODE_STATE_READY)
         return program
 
-    def wait_node(self, name: str, state: int, seconds: float = DEADLINE_SECONDS) -> node_pb2.Node:
+    def wait_node(
+        self, name: str, state: node_pb2.NodeState.ValueType, seconds: float = DEADLINE_SECONDS
+    ) -> node_pb2.Node:
         client = self.client()
 
         def reached() -> node_pb2.Node | None:
@@ -280,7 +284,10 @@ def submit(client: Client, wanted: TrainSpec) -> str:
 
 
 def wait_state(
-    client: Client, experiment_id: str, *states: int, seconds: float = DEADLINE_SECONDS
+    client: Client,
+    experiment_id: str,
+    *states: state_pb2.State.ValueType,
+    seconds: float = DEADLINE_SECONDS,
 ) -> experiment_pb2.Experiment:
     """The experiment once it is in one of these states."""
 

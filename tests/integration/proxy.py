@@ -50,8 +50,6 @@ class CuttableProxy:
                 near, _ = self._listener.accept()
                 far = socket.create_connection(self._target)
             except OSError:
-                if self._closed:
-                    return
                 continue
             self._sockets += [near, far]
             for source, sink in ((near, far), (far, near)):

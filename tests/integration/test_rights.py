@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -58,11 +59,13 @@ def methods() -> list[tuple[str, bool, bool]]:
 
 
 def call_empty(
-    channel: grpc.Channel, method: tuple[str, bool, bool], key: str | None
+    connection: grpc.Channel, method: tuple[str, bool, bool], key: str | None
 ) -> tuple[grpc.StatusCode, bytes]:
     """Calls a method with an empty request: the code, and the rich status behind it."""
+    # Raw bytes in and out: the stubs of grpcio know no calls without serializers.
+    channel: Any = connection
     path, streams_in, streams_out = method
-    metadata = [("authorization", f"Bearer {key}")] if key is not None else []
+    metadata = (("authorization", f"Bearer {key}"),) if key is not None else ()
     try:
         if streams_in and streams_out:
             list(channel.stream_stream(path)(iter(()), timeout=10, metadata=metadata))
@@ -73,7 +76,8 @@ def call_empty(
         else:
             channel.unary_unary(path)(b"", timeout=10, metadata=metadata)
     except grpc.RpcError as error:
-        details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
+        trailing: Any = error.trailing_metadata() or ()
+        details = dict(trailing).get("grpc-status-details-bin", b"")
         return error.code(), details
     return grpc.StatusCode.OK, b""
 
@@ -93,11 +97,11 @@ def test_no_call_is_answered_without_a_valid_credential(
 
 def test_health_and_reflection_are_served_to_anyone(cluster: Cluster) -> None:
     with grpc.insecure_channel(cluster.address) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)
         for service in ("", "riseml.v1.ExperimentService"):
             answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
         request = reflection_pb2.ServerReflectionRequest(list_services="")
         (listed,) = reflection.ServerReflectionInfo(iter([request]), timeout=10)
     names = {service.name for service in listed.list_services_response.service}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -34,7 +35,8 @@ def test_plain_text_is_not_answered(cluster: Cluster) -> None:
     port = cluster.address.rpartition(":")[2]
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         with pytest.raises(grpc.RpcError) as refused:
-            channel.unary_unary("/riseml.v1.UserService/GetCaller")(b"", timeout=5)
+            call: Any = channel.unary_unary("/riseml.v1.UserService/GetCaller")
+            call(b"", timeout=5)
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
 

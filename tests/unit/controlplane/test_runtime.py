@@ -1,5 +1,4 @@
-"""The single writer: answers after the commit, acts after the commit, and survives a failing store.
-"""
+"""The single writer: answers after the commit, acts after the commit, and survives a failing store."""
 
 from __future__ import annotations
 
@@ -150,13 +149,13 @@ async def test_a_failed_commit_changes_nothing_and_is_said_to_every_caller() -> 
 async def test_a_refused_event_reaches_its_caller_and_no_one_else() -> None:
     store = GatedStore()
     async with running(store) as (runtime, _):
-        refused, made = await asyncio.gather(
+        answers: list[object] = await asyncio.gather(
             runtime.submit(KillRequested("ana.99")),
             runtime.submit(submitted("r1")),
             return_exceptions=True,
         )
-    assert isinstance(refused, NotFound)
-    assert isinstance(made, tuple)
+    assert isinstance(answers[0], NotFound)
+    assert isinstance(answers[1], tuple)
 
 
 async def test_a_restart_finds_what_was_committed_and_numbers_go_on() -> None:

@@ -1,10 +1,10 @@
-"""The control plane's own CA: kept over restarts, pinned by fingerprint, trusted by a real client.
-"""
+"""The control plane's own CA: kept over restarts, pinned by fingerprint, trusted by clients."""
 
 from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -46,7 +46,8 @@ async def test_a_client_that_pins_the_ca_connects_and_another_does_not(tmp_path:
             credentials = grpc.ssl_channel_credentials(ca_pem)
             async with grpc.aio.secure_channel(f"localhost:{port}", credentials) as channel:
                 with pytest.raises(grpc.aio.AioRpcError) as answered:
-                    await channel.unary_unary("/no.such/Method")(b"", timeout=5)
+                    call: Any = channel.unary_unary("/no.such/Method")
+                    await call(b"", timeout=5)
                 assert answered.value.code() is code
     finally:
         await server.stop(None)
