@@ -18,6 +18,7 @@ import re
 import shlex
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from noded.revisions import TreeFile
 from noded.uids import Identity, can_reach, write_durably
 
 KEY_LENGTH: Final = 20
+USER_NOTE: Final = "environment_user"
+KEY_NOTE: Final = "environment_key"
+"""An attempt's notes of the environment that it uses or makes."""
 _SHELL_WORD: Final = re.compile(r"[^\s;&|<>()'\"`=,]+")
 _REQUIREMENT_FILE: Final = re.compile(r"\s*(?:-r|-c|--requirement|--constraint)[\s=]+(\S+)")
 _SHORT_OPTION: Final = re.compile(r"-[rce](?=[^-\s])")
@@ -64,6 +68,8 @@ class Environments:
         self._max_bytes = max_bytes
         self._max_age_seconds = max_age_seconds
         self._wall_clock = wall_clock
+        # A thread that prepares goes on when the attempt that wanted it was stopped.
+        self._changing = threading.Lock()
 
     def describe(
         self,
@@ -95,15 +101,14 @@ class Environments:
     def prepare(self, environment: Environment, identity: Identity) -> None:
         """An empty directory for the build, owned by its user; whatever was half-made there goes.
         Blocks."""
-        parent = environment.path.parent
-        parent.mkdir(mode=0o711, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            environment.marker.unlink()
-        if environment.path.exists():
-            shutil.rmtree(environment.path)
-        environment.path.mkdir(mode=0o700)
-        if identity.separate:
-            os.chown(environment.path, identity.uid, identity.gid)
+        with self._changing:
+            environment.path.parent.mkdir(mode=0o711, exist_ok=True)
+            environment.marker.unlink(missing_ok=True)
+            if environment.path.exists():
+                shutil.rmtree(environment.path)
+            environment.path.mkdir(mode=0o700)
+            if identity.separate:
+                os.chown(environment.path, identity.uid, identity.gid)
 
     def complete(self, environment: Environment, steps: Iterable[str]) -> None:
         """The build went through: from now on it is used as it is."""
@@ -112,9 +117,9 @@ class Environments:
 
     def discard(self, environment: Environment) -> None:
         """Removes it. Blocks."""
-        with contextlib.suppress(FileNotFoundError):
-            environment.marker.unlink()
-        shutil.rmtree(environment.path, ignore_errors=True)
+        with self._changing:
+            environment.marker.unlink(missing_ok=True)
+            shutil.rmtree(environment.path, ignore_errors=True)
 
     def collect(self, in_use: Iterable[Environment]) -> list[Environment]:
         """Removes what is too old or too much, least recently used first, and says what went.

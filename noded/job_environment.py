@@ -85,7 +85,7 @@ class JobBase:
             known = self._paths[identity.uid] = self._find_path(identity)
         return known
 
-    def variables(self, user_name: str, identity: Identity, temporary: Path) -> dict[str, str]:
+    def variables(self, user_name: str, identity: Identity, temporary: str) -> dict[str, str]:
         """What is there before anything of the job itself."""
         return {
             "LANG": "C.UTF-8",
@@ -96,7 +96,7 @@ class JobBase:
             "PATH": self.path(identity),
             "PYTHONPATH": self._sdk,
             "HOME": str(self.home_of(user_name)),
-            "TMPDIR": str(temporary),
+            "TMPDIR": temporary,
             "USER": user_name,
             "LOGNAME": user_name,
             "SHELL": "/bin/sh",

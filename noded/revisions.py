@@ -206,9 +206,12 @@ class RevisionCache:
     def copy(self, tree: tuple[TreeFile, ...], target: Path, identity: Identity) -> None:
         """Makes the directory `target` with the tree's files, owned by `identity`, private. Blocks.
 
-        Nobody but the daemon can enter it before all is there. Raises NoSpaceLeft.
+        It may exist, empty. Nobody but the daemon can enter it before all is there: a job of the
+        same user could put links in our way otherwise. Raises NoSpaceLeft or CodeFetchFailed.
         """
         try:
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(target)
             os.mkdir(target, 0o700)
             made = {""}
             for file in tree:

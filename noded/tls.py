@@ -45,8 +45,8 @@ def root_certificate(config: Config) -> bytes:
     if is_loopback(host_of(config.server)):
         return b""
     raise ConfigError(
-        f"{config.server} is not this machine, so the connection must be encrypted: give the CA with "
-        "--ca-file or --ca-fingerprint, or use a token file that carries it"
+        f"{config.server} is not this machine, so the connection must be encrypted: give the CA "
+        "with --ca-file or --ca-fingerprint, or use a token file that carries it"
     )
 
 

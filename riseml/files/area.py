@@ -31,6 +31,8 @@ from riseml.files.filesystem import FileSystem, OsFileSystem
 from riseml.files.paths import MAX_DEPTH, is_partial, parse_path, partial_name
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# For directories on the way: those of others may be passed through (o+x) and not listed.
+_PASSAGE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK the open of a FIFO that a job left behind would never return.
 _FILE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _HASH_CHUNK_BYTES: Final = 1 << 20
@@ -311,17 +313,19 @@ class FileArea:
     def _open_directory(
         self, parts: tuple[str, ...], *, create: bool, mode: int | None = None
     ) -> int:
-        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        for part in parts:
+        kind = os.O_PATH if parts else os.O_RDONLY
+        fd = os.open(self.root, kind | os.O_DIRECTORY | os.O_CLOEXEC)
+        for position, part in enumerate(parts, 1):
+            flags = _DIRECTORY if position == len(parts) else _PASSAGE
             try:
                 try:
-                    below = os.open(part, _DIRECTORY, dir_fd=fd)
+                    below = os.open(part, flags, dir_fd=fd)
                 except FileNotFoundError:
                     if not create:
                         raise
                     with contextlib.suppress(FileExistsError):
                         self._fs.make_directory(part, mode or self._directory_mode, fd)
-                    below = os.open(part, _DIRECTORY, dir_fd=fd)
+                    below = os.open(part, flags, dir_fd=fd)
             finally:
                 os.close(fd)
             fd = below
