@@ -18,8 +18,9 @@ class Files(Protocol):
         ...
 
     def write_new(self, path: str, data: bytes, *, mode: int = 0o600, durable: bool) -> None:
-        """Writes a file that did not exist. Durable: on the disk before this returns. What was
-        begun is removed when the write fails."""
+        """Writes a file that did not exist. Durable: on the disk before this returns (its name too
+        where the file system keeps a journal: a second fsync, of the folder, would double the time
+        to start). What was begun is removed when the write fails."""
         ...
 
     def write_atomic(self, path: str, data: bytes, *, durable: bool) -> None:
@@ -44,8 +45,6 @@ class LocalFiles:
             raise
         finally:
             os.close(fd)
-        if durable:
-            _sync_directory(os.path.dirname(path))
 
     def write_atomic(self, path: str, data: bytes, *, durable: bool) -> None:
         temporary = path + ".new"
