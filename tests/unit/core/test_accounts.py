@@ -62,14 +62,16 @@ def test_a_user_is_updated_field_by_field() -> None:
         world.send(UserUpdated("eve", admin=True))
 
 
-@pytest.mark.parametrize("change", [{"admin": False}, {"enabled": False}])
-def test_the_last_admin_stays(change: dict[str, bool]) -> None:
+@pytest.mark.parametrize(
+    "change", [UserUpdated("ana", admin=False), UserUpdated("ana", enabled=False)]
+)
+def test_the_last_admin_stays(change: UserUpdated) -> None:
     world = with_bob()
     with pytest.raises(FailedPrecondition) as refused:
-        world.send(UserUpdated("ana", **change))
+        world.send(change)
     assert refused.value.reason == "LAST_ADMIN"
     world.send(UserUpdated("bob", admin=True))
-    world.send(UserUpdated("ana", **change))
+    world.send(change)
 
 
 def test_a_disabled_admin_does_not_count_as_one() -> None:

@@ -53,7 +53,7 @@ SPECS: tuple[TrainSpec, ...] = (
     spec(parameters=(LETTERS,), run=("echo {{letter}}",), concurrency=2),
 )
 
-reports = st.builds(
+reports: st.SearchStrategy[dict[str, Any]] = st.builds(
     dict,
     state=st.sampled_from(list(AttemptState)),
     exit_code=st.sampled_from((None, 0, 0, 1)),
