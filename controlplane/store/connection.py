@@ -111,7 +111,7 @@ class SqliteConnection(Connection):
     driver_error = sqlite3.Error
     conflict_error = sqlite3.IntegrityError
 
-    def __init__(self, path: Path, *, writer: bool) -> None:
+    def __init__(self, path: Path, *, writer: bool, size_limit_bytes: int | None = None) -> None:
         make: Any = peewee.SqliteDatabase
         database = make(
             f"file:{quote(str(path))}",
@@ -122,7 +122,7 @@ class SqliteConnection(Connection):
         )
         super().__init__(database, writer=writer)
         self.path = path
-        self.size_limit_bytes: int | None = None
+        self.size_limit_bytes = size_limit_bytes
 
     def _set_up(self) -> None:
         run = self.database.execute_sql

@@ -16,8 +16,10 @@ from controlplane.store.protocol import Store
 def open_store(url: str, *, before_commit: Callable[[], None] | None = None) -> Store:
     """Opens the store, making and migrating its tables where needed.
 
-    After `sqlite://` comes the path: `sqlite:///var/db` is `/var/db`. `before_commit` is for tests,
-    see `SqlStore`. Raises InvalidRequest for another URL, StoreUnavailable when the database cannot
+    After `sqlite://` comes the path: `sqlite:///var/db` is `/var/db`. It may end in
+    `?size_limit_bytes=N`: what would make the file larger is refused as on a full disk (running
+    experiments can still end, for their rows are there). `before_commit` is for tests, see
+    `SqlStore`. Raises InvalidRequest for another URL, StoreUnavailable when the database cannot
     be opened, FailedPrecondition when it was made by a newer version.
     """
     parts = urlsplit(url)
@@ -26,7 +28,8 @@ def open_store(url: str, *, before_commit: Callable[[], None] | None = None) -> 
 
         return MemoryStore()
     if parts.scheme == "sqlite" and not parts.netloc and parts.path not in ("", "/"):
-        return _open_sqlite(Path(unquote(parts.path)), before_commit)
+        limit = _size_limit_bytes(url, parts.query)
+        return _open_sqlite(Path(unquote(parts.path)), limit, before_commit)
     if parts.scheme in ("postgresql", "postgres"):
         return _open_postgresql(url, before_commit)
     raise InvalidRequest(
@@ -49,13 +52,28 @@ def _import_peewee_alone() -> None:
         del sys.modules["psycopg"]
 
 
-def _open_sqlite(path: Path, before_commit: Callable[[], None] | None) -> Store:
+def _size_limit_bytes(url: str, query: str) -> int | None:
+    if not query:
+        return None
+    name, _, value = query.partition("=")
+    if name == "size_limit_bytes" and value.isascii() and value.isdigit() and int(value) > 0:
+        return int(value)
+    raise InvalidRequest(
+        f"{url!r}: of a SQLite database only ?size_limit_bytes=N can be set; "
+        "write a ? in its path as %3F.",
+        reason="INVALID_STORE_URL",
+    )
+
+
+def _open_sqlite(
+    path: Path, size_limit_bytes: int | None, before_commit: Callable[[], None] | None
+) -> Store:
     _import_peewee_alone()
     from controlplane.store.connection import SqliteConnection
     from controlplane.store.sql_store import SqlStore, nothing
 
     return SqlStore(
-        SqliteConnection(path, writer=True),
+        SqliteConnection(path, writer=True, size_limit_bytes=size_limit_bytes),
         SqliteConnection(path, writer=False),
         before_commit=before_commit or nothing,
     )

@@ -33,7 +33,7 @@ def postgresql_url() -> Iterator[str]:
 def _new_postgresql_database(server_url: str) -> str:
     name = f"riseml_{next(_database_numbers)}"
     with psycopg.connect(server_url.format("postgres"), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        admin.execute(f"CREATE DATABASE {name}")
     return server_url.format(name)
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -49,9 +50,10 @@ def running_server(binaries: Path) -> Iterator[str]:
     user = server_user()
     if user is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
-    identity = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid}
-    # Without extra groups, in a folder that the other user may enter.
-    options = {**identity, "extra_groups": []} if user is not None else {}
+    # As that user, and in none of root's groups.
+    options: dict[str, Any] = {}
+    if user is not None:
+        options = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     data, log = folder / "data", folder / "log"
     initdb = [
         str(binaries / "initdb"),

@@ -63,7 +63,7 @@ def pages(store: Store, query: ExperimentQuery) -> Iterator[list[str]]:
 def test_a_new_store_is_empty(store: Store) -> None:
     live = store.load(NOW)
     assert live.change_number == 0
-    assert live.users == live.experiments == live.attempts == live.last_numbers == ()
+    assert not (live.users or live.experiments or live.attempts or live.last_numbers)
     assert store.experiments(ExperimentQuery()).experiments == ()
 
 
@@ -176,7 +176,7 @@ def test_ended_experiments_are_read_from_the_store_and_not_loaded(store: Store) 
     insert(store, done, job(done), attempt(job(done), state=AttemptState.EXITED), experiment(2))
     live = store.load(NOW)
     assert ids(live.experiments) == ["ana.2"]
-    assert live.jobs == live.attempts == ()
+    assert not live.jobs and not live.attempts
     assert store.experiment("ana.1") == done
     assert live.last_numbers == (("ana", 2),)
 

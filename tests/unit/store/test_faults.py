@@ -101,6 +101,16 @@ def test_a_url_that_names_no_database_is_refused(url: str) -> None:
         open_store(url)
 
 
+def test_a_size_limit_in_the_url_holds(tmp_path: Path) -> None:
+    store = open_store(f"sqlite://{tmp_path / 'store.db'}?size_limit_bytes=1000000")
+    with pytest.raises(StoreUnavailable, match="free some space"):
+        store.commit(large_batch(1, 40), 1)
+    store.commit(large_batch(1, 2), 1)
+    store.close()
+    with pytest.raises(InvalidRequest, match="size_limit_bytes"):
+        open_store(f"sqlite://{tmp_path / 'store.db'}?mode=memory")
+
+
 def test_awkward_paths_are_just_paths(tmp_path: Path) -> None:
     path = tmp_path / "a ?mode=memory& #1%.db"
     store = SqlStore(SqliteConnection(path, writer=True), SqliteConnection(path, writer=False))

@@ -28,7 +28,7 @@ OLD = Path(__file__).with_name("store_schema_1.sql")
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Any]:
-    made: Any = peewee.SqliteDatabase(tmp_path / "store.db")
+    made: Any = peewee.SqliteDatabase(str(tmp_path / "store.db"))
     yield made
     made.close()
 
