@@ -62,6 +62,10 @@ class Cgroups(Protocol):
         """Removes the groups that these files belong to; one that is in use stays."""
         ...
 
+    def close(self) -> None:
+        """Removes the daemon's own parent groups, unless attempts are still in them."""
+        ...
+
 
 class NoCgroups:
     """Limits are not enforced."""
@@ -73,6 +77,9 @@ class NoCgroups:
         return CgroupFiles()
 
     def remove(self, procs: Iterable[str]) -> None:
+        return
+
+    def close(self) -> None:
         return
 
 
@@ -103,7 +110,10 @@ class CgroupsV2:
         )
 
     def remove(self, procs: Iterable[str]) -> None:
-        _remove_groups(procs)
+        _remove_groups(procs, {self._base})
+
+    def close(self) -> None:
+        _remove_empty(self._base)
 
 
 class CgroupsV1:
@@ -133,7 +143,11 @@ class CgroupsV1:
         return CgroupFiles(procs=tuple(procs), oom=oom)
 
     def remove(self, procs: Iterable[str]) -> None:
-        _remove_groups(procs)
+        _remove_groups(procs, set(self._bases.values()))
+
+    def close(self) -> None:
+        for base in self._bases.values():
+            _remove_empty(base)
 
 
 def cpu_shares(cpu_milli: int) -> int:
@@ -247,9 +261,7 @@ def _make_room(own: Path) -> str:
 
 def _make_group(path: str) -> None:
     try:
-        os.mkdir(path)
-    except FileExistsError:
-        return
+        os.makedirs(path, exist_ok=True)
     except OSError as error:
         raise StartFailed(f"{path}: {error.strerror}") from error
 
@@ -265,7 +277,16 @@ def _set(group: str, file: str, value: str) -> None:
         raise StartFailed(f"{group}/{file} = {value}: {error.strerror}") from error
 
 
-def _remove_groups(procs: Iterable[str]) -> None:
+def _remove_groups(procs: Iterable[str], bases: set[str]) -> None:
+    """With the last group of a daemon that ran in another group, its parent group goes too."""
     for file in procs:
-        with contextlib.suppress(OSError):  # in use or gone: the next adoption tries again
-            os.rmdir(os.path.dirname(file))
+        group = os.path.dirname(file)
+        _remove_empty(group)
+        base = os.path.dirname(group)
+        if base not in bases:
+            _remove_empty(base)
+
+
+def _remove_empty(group: str) -> None:
+    with contextlib.suppress(OSError):  # in use or gone: the next adoption tries again
+        os.rmdir(group)

@@ -182,6 +182,8 @@ class Supervisor:
             os.close(fd)
         if self._ending:
             await asyncio.gather(*self._ending, return_exceptions=True)
+        if self._cgroups is not None:
+            self._cgroups.close()
 
     # ---- starting ----
 
