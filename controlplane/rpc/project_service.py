@@ -131,9 +131,12 @@ class ProjectService(project_service_pb2_grpc.ProjectServiceServicer):
             manifest.ManifestFile(e.path, e.mode, e.size_bytes, e.sha256) for e in request.entries
         )
         manifest.check(files)
-        revision = await asyncio.to_thread(
-            self._store_manifest, current_caller().name, request.project, files
-        )
+        user_name = current_caller().name
+        revision = await asyncio.to_thread(self._store_manifest, user_name, request.project, files)
+        # The runtime knows only revisions recorded since its start.
+        known = await self._backend.read(self._backend.store.revision, user_name, revision.id)
+        if known is not None:
+            return pb.CreateRevisionResponse(revision=convert.revision(known))
         recorded = await self._backend.runtime.submit(RevisionRecorded(revision))
         return pb.CreateRevisionResponse(revision=convert.revision(recorded))
 
