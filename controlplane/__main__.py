@@ -184,7 +184,9 @@ def _services(
     fingerprint: str = getattr(identity, "ca_fingerprint", "")
     broker = Broker()
     blobs = Blobs(settings.control / "blobs")
-    telemetry: Telemetry[telemetry_pb2.NodeSample] = Telemetry()
+    telemetry = Telemetry(
+        telemetry_pb2.NodeSample.SerializeToString, telemetry_pb2.NodeSample.FromString
+    )
     storage = DaemonStorage()
     projects = ProjectService(backend, blobs)
     cluster_id = store.cluster_id()

@@ -1,10 +1,14 @@
-"""The newest samples of each node and a short history. Samples never pass through the reactor."""
+"""The newest samples of each node and a short history. Samples never pass through the reactor.
+
+History is kept packed, as the bytes of the wire: an eighth of what the objects take, which is what
+decides for a thousand nodes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
 
@@ -40,9 +44,11 @@ class TelemetryWatch(Generic[Sample]):
 class Telemetry(Generic[Sample]):
     """Samples by node, as the daemon sent them (this module does not look inside)."""
 
-    def __init__(self) -> None:
+    def __init__(self, pack: Callable[[Sample], bytes], unpack: Callable[[bytes], Sample]) -> None:
+        self._pack = pack
+        self._unpack = unpack
         self._newest: dict[str, tuple[float, Sample]] = {}
-        self._history: dict[str, deque[tuple[float, Sample]]] = {}
+        self._history: dict[str, deque[tuple[float, bytes]]] = {}
         self._watches: set[TelemetryWatch[Sample]] = set()
 
     def record(self, node_name: str, sample: Sample, now: float) -> None:
@@ -52,7 +58,7 @@ class Telemetry(Generic[Sample]):
         if history is None:
             history = self._history[node_name] = deque(maxlen=HISTORY_SAMPLES)
         if not history or now - history[-1][0] >= HISTORY_STEP_SECONDS:
-            history.append((now, sample))
+            history.append((now, self._pack(sample)))
         for watch in self._watches:
             watch.offer(node_name, sample)
 
@@ -77,8 +83,8 @@ class Telemetry(Generic[Sample]):
             if node_names and name not in node_names:
                 continue
             samples += [
-                sample
-                for time, sample in self._history.get(name, ())
+                self._unpack(packed)
+                for time, packed in self._history.get(name, ())
                 if now - time <= seconds and time != newest_time
             ]
             samples.append(newest)
