@@ -6,6 +6,7 @@ with a deadline.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -289,7 +290,7 @@ def kill_shims(home: Path) -> None:
 
 @contextlib.contextmanager
 def running_cluster(options: Options, name: str, *, node: bool = True) -> Iterator[Cluster]:
-    """A cluster in a fresh home that users' uids can reach, removed afterwards."""
+    """A cluster in a fresh home that users' uids can reach, removed when all is over."""
     home = Path(tempfile.mkdtemp(prefix="riseml-bench-", dir=options.directory))
     home.chmod(0o711)
     cluster = Cluster(home, options, name)
@@ -303,4 +304,6 @@ def running_cluster(options: Options, name: str, *, node: bool = True) -> Iterat
         raise
     finally:
         cluster.close()
-        shutil.rmtree(home, ignore_errors=True)
+        # Not now: some file systems are slow to make files for a while after many were deleted
+        # (ext4 without a journal), and the next repeat would pay for this one.
+        atexit.register(shutil.rmtree, home, ignore_errors=True)

@@ -12,7 +12,6 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +154,8 @@ class Fleet:
             due += PERIOD_SECONDS
 
 
-async def _read(call: AsyncIterator[Any], name: str) -> None:
-    async for _ in call:
+async def _read(call: Any, name: str) -> None:
+    while await call.read() is not grpc.aio.EOF:
         pass
     raise RuntimeError(f"the session of {name} ended")
 

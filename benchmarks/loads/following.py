@@ -71,17 +71,22 @@ def rate(chunks: list[tuple[int, bytes]]) -> dict[str, Any]:
 
 
 def lag(chunks: list[tuple[int, bytes]]) -> dict[str, Any]:
+    """Of lines printed after the first second: before, the attempt is only just being announced."""
     decoder = CriDecoder()
-    printed, logged, first, last = [], [], 0, 0
+    printed, logged, first, last, lines, first_ms = [], [], 0, 0, 0, 0.0
     for received, data in chunks:
         for line in decoder.feed(data):
-            last = int(line.text.split(maxsplit=1)[0])
-            first = first or last
-            printed.append((received - last) / 1e6)
-            logged.append((received - line.time_ns) / 1e6)
+            last = int(line.text.split(b" ", 1)[0])
+            lines += 1
+            if not first:
+                first, first_ms = last, (received - last) / 1e6
+            if last - first >= 1e9:
+                printed.append((received - last) / 1e6)
+                logged.append((received - line.time_ns) / 1e6)
     return {
-        "lines": len(printed),
-        "per_second": len(printed) / ((last - first) / 1e9),
+        "lines": lines,
+        "first_line_ms": first_ms,
+        "per_second": lines / ((last - first) / 1e9),
         "p50_ms": percentile(printed, 50),
         "p99_ms": percentile(printed, 99),
         "max_ms": max(printed),
