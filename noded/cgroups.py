@@ -44,6 +44,8 @@ class Support:
         """For `system info`."""
         used = ", ".join(self.controllers) or "none"
         text = f"cgroup v{self.version}: {used}" if self.version else "no control groups"
+        if not self.version:
+            return f"{text} ({next(iter(self.missing.values()))})"
         reasons = "; ".join(f"{name}: {why}" for name, why in self.missing.items())
         return f"{text} ({reasons})" if reasons else text
 
@@ -215,7 +217,7 @@ def _detect_v1(node_name: str, own: Mapping[str, Path]) -> Cgroups:
             bases[name] = base
             del missing[name]
     if not bases:
-        return NoCgroups("; ".join(sorted(set(missing.values()))))
+        return NoCgroups(next(iter(missing.values())))
     return CgroupsV1(bases, Support(1, missing))
 
 
