@@ -56,17 +56,17 @@ def record(draft: Draft, attempt: Attempt, report: AttemptReport) -> bool:
     if report.state.ended:
         _record_end(draft, attempt, report, start_time)
         return True
-    state = attempt.state
-    if _PROGRESS[report.state] > _PROGRESS[state]:
+    state, reason, message = attempt.state, attempt.reason, attempt.message
+    if _PROGRESS[report.state] >= _PROGRESS[state]:
         check_attempt_transition(attempt.id, state, report.state)
-        state = report.state
+        state, reason, message = report.state, report.reason, report.message
     if report.state is AttemptState.RUNNING and start_time is None:
         start_time = draft.now
     updated = replace(
         attempt,
         state=state,
-        reason=report.reason,
-        message=report.message,
+        reason=reason,
+        message=message,
         start_time=start_time,
         node_lost=False,
     )

@@ -10,12 +10,10 @@ from dataclasses import replace
 from controlplane.core.derive import (
     GO_ON,
     Decision,
-    End,
     Member,
     Standing,
     Verdict,
     build_standing,
-    end_of,
     experiment_standing,
     has_run,
     job_standing,
@@ -227,15 +225,6 @@ def _start_children(draft: Draft, experiment: Experiment) -> None:
         room -= 1
         if room <= 0:
             return
-
-
-def live_members(draft: Draft, experiment: Experiment) -> list[Attempt]:
-    """The gang's attempts that have not ended (builds left out)."""
-    return [
-        attempt
-        for attempt in draft.attempts_of(experiment.id)
-        if end_of(attempt) is End.LIVE and not is_build(draft, attempt)
-    ]
 
 
 def is_build(draft: Draft, attempt: Attempt) -> bool:

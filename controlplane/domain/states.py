@@ -34,7 +34,7 @@ class State(enum.Enum):
     @property
     def ended(self) -> bool:
         """Whether nothing can follow."""
-        return not TRANSITIONS[self]
+        return self._name_ in _ENDED_NAMES
 
 
 class AttemptState(enum.Enum):
@@ -51,7 +51,7 @@ class AttemptState(enum.Enum):
     @property
     def ended(self) -> bool:
         """Whether it holds its allocation no more."""
-        return not ATTEMPT_TRANSITIONS[self]
+        return self._name_ in _ATTEMPT_ENDED_NAMES
 
 
 _ENDED = frozenset({State.FINISHED, State.FAILED, State.KILLED})
@@ -84,6 +84,13 @@ ATTEMPT_TRANSITIONS: Mapping[AttemptState, frozenset[AttemptState]] = {
     AttemptState.PREEMPTED: frozenset(),
     AttemptState.LOST: frozenset(),
 }
+
+
+# Asked for all the time: text hashes once, while members of an enum hash anew with each look-up.
+_ENDED_NAMES = frozenset(state.name for state, after in TRANSITIONS.items() if not after)
+_ATTEMPT_ENDED_NAMES = frozenset(
+    state.name for state, after in ATTEMPT_TRANSITIONS.items() if not after
+)
 
 
 def check_transition(subject: str, old: State, new: State) -> None:

@@ -114,6 +114,16 @@ def test_a_recorded_end_lets_the_node_forget_and_frees_its_place(world: World) -
     assert world.cluster.usage_of("n1").cpu_milli == 0
 
 
+def test_what_a_node_says_of_an_attempt_is_its_jobs_message_until_a_later_word(
+    world: World,
+) -> None:
+    world.report(A, "PREPARING", message="fetching code")
+    assert world.cluster.jobs[JOB].message == "fetching code"
+    world.run(A)
+    world.report(A, "PREPARING", message="fetching code")
+    assert world.cluster.jobs[JOB].message == ""
+
+
 def test_a_repeated_end_is_answered_again(world: World) -> None:
     world.exit(A, 0)
     world.exit(A, 0)

@@ -29,6 +29,7 @@ from controlplane.domain.events import (
 from controlplane.domain.model import AttemptReport, NodeCapabilities, NodeInventory
 from controlplane.domain.plan import Eviction, Plan
 from controlplane.domain.states import AttemptState
+from controlplane.scheduler.cycle import schedule
 from riseml.spec.model import GIB, ParameterValues, Resources, RetryPolicy, TrainSpec
 from tests.unit.core.world import World, gang, gpu, inventory, naive_plan, spec
 
@@ -120,6 +121,11 @@ class AnyEvents(RuleBasedStateMachine):
         plan = naive_plan(self.world.cluster.snapshot())
         applied = self.send(PlanMade(plan))
         assert not applied.rejected, "a plan on its own snapshot applies"
+
+    @rule()
+    def plan_in_earnest(self) -> None:
+        applied = self.send(PlanMade(schedule(self.world.cluster.snapshot(), self.world.now)))
+        assert not applied.rejected, "scheduler and applier agree on what fits"
 
     @rule()
     def keep_a_plan(self) -> None:
