@@ -157,6 +157,10 @@ def _in_words(
     import grpc
 
     match code:
+        case grpc.StatusCode.CANCELLED:
+            return Unavailable, f"{server} ended the call; it may be restarting. Try again."
+        case grpc.StatusCode.INTERNAL if "RST_STREAM" in said:
+            return Unavailable, f"The connection to {server} broke. Try again."
         case grpc.StatusCode.UNAVAILABLE if not reason:
             return Unavailable, _unavailable(server, said)
         case grpc.StatusCode.UNAVAILABLE:
