@@ -1,10 +1,8 @@
 """Tells watchers which experiments changed, after the commit.
 
 A watcher gets a bounded queue of (change number, experiment id). When it falls behind, older
-entries
-of an experiment give way to newer ones, so its memory is bounded by the number of experiments that
-it
-watches and it always learns the newest state.
+entries of an experiment give way to newer ones, so its memory is bounded by the number of
+experiments that it watches and it always learns the newest state.
 """
 
 from __future__ import annotations

@@ -10,15 +10,13 @@ One batch goes through these steps, and no next batch begins before the commit i
 5. answer the callers, publish to the watchers, hand the effects to the launcher.
 
 If the commit fails, memory is ahead of the store: it is rebuilt from what was committed, every
-caller
-of the batch is told that nothing was changed, and no effect happens.
+caller of the batch is told that nothing was changed, and no effect happens.
 
 The scheduler runs inside the batch (step 3) as long as its last cycles took little time: placement
-is
-then committed together with what caused it. When cycles get longer it plans in a thread of its own
-on
-an immutable snapshot, and the plan comes back as an event that the applier checks against the
-present.
+is then committed together with what caused it. When cycles get longer it plans in a thread of its
+own on an immutable snapshot, and the plan comes back as an event that the applier checks against
+the present; and after a long cycle there is a pause, so that a long queue does not slow everything
+else.
 """
 
 from __future__ import annotations
@@ -51,6 +49,9 @@ logger = logging.getLogger(__name__)
 BATCH_LIMIT: Final = 512
 # A scheduling cycle that took longer than this moves to its own thread.
 INLINE_CYCLE_SECONDS: Final = 0.003
+# Longer cycles are followed by a pause of so many times their length.
+UNPACED_CYCLE_SECONDS: Final = 0.001
+PAUSE_PER_CYCLE: Final = 4.0
 # Pause after a failed commit, so that a full disk is not hammered.
 RELOAD_SECONDS: Final = 0.2
 
@@ -104,6 +105,8 @@ class Runtime:
         self._planning: asyncio.Future[Plan] | None = None
         self._plan_wanted = True
         self._last_cycle_seconds = 0.0
+        # Monotonic time before which no cycle begins.
+        self._next_cycle_at = 0.0
         # The last failure to commit, for `system info`; "" when the store works.
         self.store_fault = ""
 
@@ -136,7 +139,7 @@ class Runtime:
     async def run(self) -> None:
         """Processes batches until `stop`."""
         while True:
-            if not self._queue and not (self._plan_wanted and self._planning is None):
+            if not self._queue and not self._plan_due:
                 self._arrived.clear()
                 await self._arrived.wait()
             if self._stopping:
@@ -152,6 +155,12 @@ class Runtime:
         self._queue.clear()
         self._store_thread.shutdown()
         self._scheduler_thread.shutdown(cancel_futures=True)
+
+    @property
+    def _plan_due(self) -> bool:
+        """Whether a cycle is wanted, none is under way, and the last one was long enough ago."""
+        wanted = self._plan_wanted and self._planning is None
+        return wanted and time.monotonic() >= self._next_cycle_at
 
     async def _run_batch(self) -> None:
         now = self._clock()
@@ -207,7 +216,7 @@ class Runtime:
         return outcome.reply
 
     def _plan(self, now: float, changes: list[Change], effects: list[Effect]) -> None:
-        if not self._plan_wanted or self._planning is not None:
+        if not self._plan_due:
             return
         self._plan_wanted = False
         snapshot = self.cluster.snapshot()
@@ -215,6 +224,7 @@ class Runtime:
             return
         if self._last_cycle_seconds <= INLINE_CYCLE_SECONDS:
             plan = self._timed_schedule(snapshot, now)
+            self._pace()
             self._react(PlanMade(plan), now, changes, effects)
             return
         loop = asyncio.get_running_loop()
@@ -230,10 +240,18 @@ class Runtime:
         finally:
             self._last_cycle_seconds = time.perf_counter() - begin
 
+    def _pace(self) -> None:
+        """Cycles that take long come seldom: they leave most of the processor to everything else."""
+        if self._last_cycle_seconds > UNPACED_CYCLE_SECONDS:
+            pause = self._last_cycle_seconds * PAUSE_PER_CYCLE
+            self._next_cycle_at = time.monotonic() + pause
+            asyncio.get_running_loop().call_later(pause, self._arrived.set)
+
     def _planned(self, planning: asyncio.Future[Plan]) -> None:
         self._planning = None
         if planning.cancelled():
             return
+        self._pace()
         error = planning.exception()
         if error is not None:
             logger.error("the scheduler failed; waiting jobs stay", exc_info=error)

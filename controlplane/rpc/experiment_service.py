@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from controlplane.domain.errors import FieldViolation, InvalidRequest, NotFound
@@ -17,7 +18,7 @@ from riseml.convert import train_spec_from_proto, train_spec_to_proto
 from riseml.spec.model import TrainSpec
 from riseml.spec.sets import expand
 from riseml.spec.validate import validate
-from riseml.v1 import experiment_pb2, experiment_service_pb2_grpc
+from riseml.v1 import experiment_pb2, experiment_service_pb2_grpc, spec_pb2
 from riseml.v1 import experiment_service_pb2 as pb
 
 EVERYBODY = "*"
@@ -34,8 +35,7 @@ class ExperimentService(experiment_service_pb2_grpc.ExperimentServiceServicer):
     ) -> pb.CreateExperimentResponse:
         caller = current_caller()
         check_request_id(request.request_id)
-        spec = train_spec_from_proto(request.spec)
-        check_spec(spec)
+        spec = read_spec(request.spec.SerializeToString(deterministic=True))
         if request.revision_id:
             found = await self._backend.read(
                 self._backend.store.revision, caller.name, request.revision_id
@@ -174,6 +174,18 @@ class ExperimentService(experiment_service_pb2_grpc.ExperimentServiceServicer):
                 message.pending_reasons.extend(reason.message for reason in waiting.reasons)
             messages.append(message)
         return messages
+
+
+@lru_cache(maxsize=512)
+def read_spec(message: bytes) -> TrainSpec:
+    """The spec of a serialized message, checked. Raises InvalidRequest.
+
+    Cached: who submits a hundred times submits the same spec a hundred times, and experiments that
+    share one object share its memory.
+    """
+    spec = train_spec_from_proto(spec_pb2.TrainSpec.FromString(message))
+    check_spec(spec)
+    return spec
 
 
 def check_spec(spec: TrainSpec) -> None:

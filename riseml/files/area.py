@@ -1,10 +1,9 @@
 """A tree of files below a root, reached only by paths that cannot leave it.
 
 Each operation walks from the root one part at a time with O_NOFOLLOW, so neither a path nor a link
-that somebody puts
-in the way while we look leads outside. Links and special files are neither shown nor opened.
-Operations keep no state
-of their own: each stands for itself and can be repeated. All block; call them off the event loop.
+that somebody puts in the way while we look leads outside. Links and special files are neither shown
+nor opened. Operations keep no state of their own: each stands for itself and can be repeated. All
+block; call them off the event loop.
 """
 
 from __future__ import annotations
@@ -150,8 +149,8 @@ class FileArea:
         in place.
 
         Raises OffsetMismatch when the partial file does not end at `offset`, ContentMismatch when
-        what arrived is
-        not what was announced (the partial file is removed then: another upload starts anew).
+        what arrived is not what was announced (the partial file is removed then: another upload
+        starts anew).
         """
         parts = _file_parts(path)
         name, partial = parts[-1], partial_name(parts[-1])

@@ -1,6 +1,6 @@
 """The calls that change files, behind a protocol so that tests can make a disk full. Everything is
-relative to an
-open directory; nothing follows a link at the end of a name."""
+relative to an open directory; nothing follows a link at the end of a name.
+"""
 
 from __future__ import annotations
 

@@ -31,8 +31,7 @@ def parse_path(path: str) -> tuple[str, ...]:
     """The parts of a relative path; `""` is the tree's root and has none.
 
     Raises InvalidPath for whatever is absolute, has empty parts, `.` or `..`, holds a NUL, cannot
-    be encoded,
-    names a partial file, or is too long or too deep. One trailing `/` is allowed.
+    be encoded, names a partial file, or is too long or too deep. One trailing `/` is allowed.
     """
     if path.endswith("/") and path != "/":
         path = path[:-1]
