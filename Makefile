@@ -67,10 +67,10 @@ check-lint: $(STAMP)
 check-types: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/mypy hatch_build.py dev/*.py
-	$(BIN)/mypy tests
+	$(BIN)/mypy tests benchmarks
 
 check-layers: $(STAMP)
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache --no-logo
 
 check-contract: $(STAMP)
 	$(BIN)/buf lint
