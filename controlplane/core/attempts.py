@@ -59,7 +59,7 @@ def record(draft: Draft, attempt: Attempt, report: AttemptReport) -> bool:
     state, reason, message = attempt.state, attempt.reason, attempt.message
     if _PROGRESS[report.state] >= _PROGRESS[state]:
         check_attempt_transition(attempt.id, state, report.state)
-        state, reason, message = report.state, report.reason, report.message
+        state, reason, message = report.state, _reason(attempt, report), report.message
     if report.state is AttemptState.RUNNING and start_time is None:
         start_time = draft.now
     updated = replace(
@@ -80,7 +80,7 @@ def _record_end(
     draft: Draft, attempt: Attempt, report: AttemptReport, start_time: float | None
 ) -> None:
     state = report.state
-    reason = report.reason
+    reason = _reason(attempt, report)
     if attempt.stop_reason:
         reason = reason or attempt.stop_reason.upper()
         if state is AttemptState.EXITED and attempt.stop_reason in reasons.RESTARTING_STOPS:
@@ -105,6 +105,13 @@ def _record_end(
         )
     )
     draft.wake_scheduler()
+
+
+def _reason(attempt: Attempt, report: AttemptReport) -> str:
+    """A node repeats the reason that it was given for a stop: it becomes one like all others."""
+    if report.reason and report.reason == attempt.stop_reason:
+        return report.reason.upper()
+    return report.reason
 
 
 def _record_lengths(draft: Draft, attempt: Attempt, report: AttemptReport) -> None:

@@ -46,4 +46,4 @@ OUTSIDE_SIGNALS: Final = frozenset({1, 2, 9, 15})
 RESTARTING_STOPS: Final = frozenset({STOP_PREEMPTED, STOP_DRAINED, STOP_GANG_RESTART})
 
 # Ends that a node reports and that are nobody's fault: they do not count against `retry.max`.
-INTERRUPTIONS: Final = frozenset({"CONTACT_LOST", "NODE_SHUTDOWN", "PREEMPTED", "NODE_LOST"})
+INTERRUPTIONS: Final = frozenset({"NO_CONTACT", "NODE_SHUTDOWN", "PREEMPTED", "NODE_LOST"})

@@ -45,7 +45,7 @@ def world() -> World:
         ([("EXITED", {"exit_code": 0}), ("EXITED", {"exit_code": 3})], "FINISHED", "FINISHED"),
         ([("RUNNING", {}), ("PREEMPTED", {})], "PENDING", "PENDING"),
         ([("RUNNING", {}), ("LOST", {})], "PENDING", "PENDING"),
-        ([("RUNNING", {}), ("EXITED", {"reason": "CONTACT_LOST"})], "PENDING", "PENDING"),
+        ([("RUNNING", {}), ("EXITED", {"reason": "NO_CONTACT"})], "PENDING", "PENDING"),
     ],
 )
 def test_reports_lead_to_states(
@@ -179,7 +179,8 @@ def test_killing_what_runs_stops_it_and_waits_for_its_end(world: World) -> None:
     )
     assert world.effects == (StopAttempt("n1", A, "killed", None),)
     assert world.attempt(A).state is AttemptState.STOPPING
-    world.exit(A, None, exit_signal=15)
+    world.report(A, "STOPPING", reason="killed")
+    world.exit(A, None, exit_signal=15, reason="killed")
     ended = world.experiment(E)
     assert (ended.state.value, ended.reason, ended.message) == ("KILLED", "KILLED", "killed by ana")
     assert world.attempt(A).reason == "KILLED"

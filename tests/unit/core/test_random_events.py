@@ -59,7 +59,7 @@ reports: st.SearchStrategy[dict[str, Any]] = st.builds(
     state=st.sampled_from(list(AttemptState)),
     exit_code=st.sampled_from((None, 0, 0, 1)),
     exit_signal=st.sampled_from((0, 0, 0, 9, 11)),
-    reason=st.sampled_from(("", "", "", "BUILD_FAILED", "CONTACT_LOST")),
+    reason=st.sampled_from(("", "", "", "BUILD_FAILED", "NO_CONTACT")),
     start_time=st.sampled_from((None, 900.0, 1e9)),
     final_log_offset=st.sampled_from((-1, 7)),
 )

@@ -38,7 +38,7 @@ def running(*events: str, retries: int = 1) -> World:
         (("interruption",), {"exit_signal": 15}, "PENDING", 1),
         (("interruption",), {"exit_signal": 9, "reason": "OOM_KILLED"}, "FAILED", 0),
         (("error",), {"exit_signal": 9, "reason": "OOM_KILLED"}, "PENDING", 1),
-        ((), {"reason": "CONTACT_LOST"}, "PENDING", 0),
+        ((), {"reason": "NO_CONTACT"}, "PENDING", 0),
         (("error",), {"exit_code": 0}, "FINISHED", 0),
     ],
 )

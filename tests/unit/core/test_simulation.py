@@ -192,7 +192,7 @@ class Simulation:
             for process in node.running():
                 timeout = process.order.contact_timeout_seconds
                 if timeout and silent >= timeout:
-                    node.end(process, exit_signal=9, reason="CONTACT_LOST")
+                    node.end(process, exit_signal=9, reason="NO_CONTACT")
             if silent >= LEASE and node.name in self.world.cluster.nodes:
                 self.send(NodeLeaseExpired(node.name))
         self.send(TimePassed())
