@@ -163,6 +163,7 @@ class Daemon:
         self._storage.close()
         await self._output.close()
         await self._processes.close()
+        self._places.close()
 
 
 def _server_certificate(config: Config) -> bytes:

@@ -75,10 +75,17 @@ class Places:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self.close()
             raise ConfigError(
                 f"another daemon of this node is running ({path} is locked); stop it first, or "
                 "give this one another --name or --home"
             ) from None
+
+    def close(self) -> None:
+        """Lets go of the lock."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def next_epoch(self) -> int:
         """Higher at every start, durably."""

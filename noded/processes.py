@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from noded.attempt_dir import AttemptDir, AttemptState
 from noded.cgroups import Cgroups, Limits
+from noded.errors import StartFailed
 from noded.executor import Ending, Found
 from noded.launch import Ended, Event, LaunchRequest, Started
 from noded.model import AttemptPhase
@@ -119,9 +120,10 @@ class ShimProcesses:
             log.error("%s is stopped with its own grace: %s", attempt_id, error)
 
     def end_without_process(self, attempt_id: str) -> None:
-        directory = self._supervisor.directory(attempt_id)
-        with contextlib.suppress(OSError):
-            os.makedirs(directory.log_directory, 0o711, exist_ok=True)
+        try:
+            directory = self._supervisor.directory(attempt_id)
+        except StartFailed:
+            return
         self._output.follow(directory, ())
         self._output.complete(attempt_id, directory.log_size(), directory.results_size())
 
@@ -130,8 +132,8 @@ class ShimProcesses:
 
     def discard_directory(self, attempt_id: str) -> None:
         self._output.drop(attempt_id)
-        directory = self._supervisor.directory(attempt_id)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, StartFailed):
+            directory = self._supervisor.directory(attempt_id)
             # Away at once: a crash in the middle leaves nothing that looks like an attempt.
             self._counter += 1
             removed = f"{self._removed}/{os.getpid()}-{self._counter}"

@@ -14,6 +14,11 @@ from riseml.v1.daemon_service_pb2_grpc import (
     add_DaemonServiceServicer_to_server,
 )
 
+SessionContext = grpc.aio.ServicerContext[
+    AsyncIterator[daemon_service_pb2.SessionRequest],
+    AsyncIterator[daemon_service_pb2.SessionResponse],
+]
+
 ENDED = (job_pb2.ATTEMPT_STATE_EXITED, job_pb2.ATTEMPT_STATE_LOST)
 TOKEN = "node-token"
 
@@ -55,7 +60,7 @@ class FakeControlPlane(DaemonServiceServicer):
 
     async def start(self, port: int = 0) -> None:
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        add_DaemonServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
+        add_DaemonServiceServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         await self._server.start()
 
@@ -82,6 +87,10 @@ class FakeControlPlane(DaemonServiceServicer):
         )
         self.stopping[attempt_id] = stop
         self.send(daemon_service_pb2.SessionResponse(stop=stop))
+
+    def send_stop(self, attempt_id: str, grace_ms: int) -> None:
+        """A stop that the test does not look at."""
+        self.kill(attempt_id, "test_over", grace_ms)
 
     def forget(self, attempt_id: str) -> None:
         forget = daemon_service_pb2.ForgetAttempt(attempt_id=attempt_id)
@@ -111,8 +120,12 @@ class FakeControlPlane(DaemonServiceServicer):
 
     async def log_of(self, attempt_id: str, kind: int = daemon_pb2.LOG_KIND_OUTPUT) -> bytes:
         """The whole log once it has ended, as it was archived."""
-        await self.until(lambda: self.archive(attempt_id, kind).final)
-        return bytes(self.archive(attempt_id, kind).data)
+        report = await self.ended(attempt_id)
+        results = kind == daemon_pb2.LOG_KIND_RESULTS
+        size = report.final_results_offset if results else report.final_log_offset
+        archive = self.archive(attempt_id, kind)
+        await self.until(lambda: len(archive.data) >= size and (archive.final or not size))
+        return bytes(archive.data)
 
     def archive(self, attempt_id: str, kind: int) -> Archive:
         return self.archives.setdefault((attempt_id, kind), Archive())
@@ -122,7 +135,7 @@ class FakeControlPlane(DaemonServiceServicer):
     async def Session(
         self,
         request_iterator: AsyncIterator[daemon_service_pb2.SessionRequest],
-        context: grpc.aio.ServicerContext[object, object],
+        context: SessionContext,
     ) -> AsyncIterator[daemon_service_pb2.SessionResponse]:
         metadata = dict(context.invocation_metadata() or ())
         if metadata.get("authorization") != f"Bearer {TOKEN}":
