@@ -8,6 +8,7 @@ daemon's own group, never beside it. What is not permitted is said in plain word
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -210,7 +211,7 @@ def _detect_v1(node_name: str, own: Mapping[str, Path]) -> Cgroups:
     for name, path in own.items():
         base = path / f"riseml-{node_name}"
         try:
-            base.mkdir(exist_ok=True)
+            _make_base(base)
         except OSError as error:
             missing[name] = f"may not make groups in {path} ({error.strerror}); run noded as root"
         else:
@@ -226,7 +227,7 @@ def _detect_v2(node_name: str, own: Path, *, root: bool) -> Cgroups:
     unless others share its group."""
     base = own / f"riseml-{node_name}"
     try:
-        base.mkdir(exist_ok=True)
+        _make_base(base)
     except OSError as error:
         return NoCgroups(
             f"may not make groups in {own} ({error.strerror}); run noded as a service of systemd "
@@ -241,6 +242,13 @@ def _detect_v2(node_name: str, own: Path, *, root: bool) -> Cgroups:
         except OSError as error:
             missing[name] = why or f"not passed on to {own} ({error.strerror})"
     return CgroupsV2(base, Support(2, missing))
+
+
+def _make_base(base: Path) -> None:
+    """Raises OSError; also where a daemon of another user left one that is not ours to use."""
+    base.mkdir(exist_ok=True)
+    if not os.access(base, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(base))
 
 
 def _make_room(own: Path) -> str:
