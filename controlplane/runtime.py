@@ -241,7 +241,7 @@ class Runtime:
             self._last_cycle_seconds = time.perf_counter() - begin
 
     def _pace(self) -> None:
-        """Cycles that take long come seldom: they leave most of the processor to everything else."""
+        """Long cycles come seldom: they leave most of the processor to everything else."""
         if self._last_cycle_seconds > UNPACED_CYCLE_SECONDS:
             pause = self._last_cycle_seconds * PAUSE_PER_CYCLE
             self._next_cycle_at = time.monotonic() + pause

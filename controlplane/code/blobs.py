@@ -106,8 +106,7 @@ class Blobs:
         return sha256
 
     def chunks(self, user_name: str, sha256: bytes) -> Iterator[bytes]:
-        """The blob's content in chunks; one empty chunk for an empty blob. NotFound if it is gone.
-        """
+        """The content in chunks; one empty chunk for an empty blob. NotFound if it is gone."""
         try:
             file = self.path(user_name, sha256).open("rb")
         except FileNotFoundError:
