@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from controlplane.domain.errors import ChangesCompacted
@@ -55,15 +55,19 @@ class ChangeFeed:
         self._number = change_number
         self._recent: deque[tuple[int, str, str, str | None]] = deque()
         self._subscriptions: set[Subscription] = set()
+        # Called with what changed before it may leave memory.
+        self.observers: list[Callable[[Collection[Experiment]], None]] = []
 
     @property
     def change_number(self) -> int:
         """Of the newest published change."""
         return self._number
 
-    def publish(self, change_number: int, experiments: Iterable[Experiment]) -> None:
+    def publish(self, change_number: int, experiments: Collection[Experiment]) -> None:
         """Called once per committed batch, in order."""
         self._number = change_number
+        for observe in self.observers:
+            observe(experiments)
         for experiment in experiments:
             self._recent.append(
                 (change_number, experiment.id, experiment.user_name, experiment.set_id)

@@ -5,10 +5,12 @@ pages.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
 
+from controlplane.core.cluster import Cluster
 from controlplane.domain.errors import InvalidRequest, NotFound
 from controlplane.domain.model import Attempt, Experiment, Job
 from controlplane.rpc.caller import Caller
@@ -20,6 +22,8 @@ from riseml.spec.errors import InvalidId
 DEFAULT_PAGE: Final = 100
 LARGEST_PAGE: Final = 1000
 MAX_REQUEST_ID: Final = 64
+# Of so many experiments that ended, watchers find the jobs without asking the store.
+JUST_ENDED: Final = 512
 
 Args = ParamSpec("Args")
 Answer = TypeVar("Answer")
@@ -32,6 +36,8 @@ class Backend:
         self.runtime = runtime
         self._store = store
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._just_ended: OrderedDict[str, tuple[list[Job], list[Attempt]]] = OrderedDict()
+        runtime.feed.observers.append(self._note_ended)
 
     @property
     def store(self) -> Store:
@@ -72,17 +78,54 @@ class Backend:
     async def jobs_of(
         self, experiment_ids: Sequence[str]
     ) -> tuple[dict[str, list[Job]], dict[str, list[Attempt]]]:
-        """Jobs by experiment and attempts by job, all that were ever made."""
+        """Jobs by experiment and attempts by job, all that were ever made.
+
+        From memory where it holds them all, which is where it matters: a watch asks at each change.
+        """
+        cluster = await self.runtime.committed()
+        found_jobs: list[Job] = []
+        found_attempts: list[Attempt] = []
+        stored: list[str] = []
+        for experiment_id in experiment_ids:
+            known = _in_memory(cluster, experiment_id) or self._just_ended.get(experiment_id)
+            if known is None:
+                stored.append(experiment_id)
+            else:
+                found_jobs += known[0]
+                found_attempts += known[1]
+        if stored:
+            found_jobs += await self.read(self._store.jobs, stored)
+            found_attempts += await self.read(self._store.attempts, stored)
         jobs: dict[str, list[Job]] = {}
         attempts: dict[str, list[Attempt]] = {}
-        for job in await self.read(self._store.jobs, experiment_ids):
+        for job in found_jobs:
             jobs.setdefault(job.experiment_id, []).append(job)
-        for attempt in await self.read(self._store.attempts, experiment_ids):
+        for attempt in found_attempts:
             attempts.setdefault(attempt.job_id, []).append(attempt)
         return jobs, attempts
 
+    def _note_ended(self, changed: Collection[Experiment]) -> None:
+        """Keeps what is about to leave memory for those who are just being told of it."""
+        for experiment in changed:
+            if not experiment.state.ended:
+                continue
+            known = _in_memory(self.runtime.cluster, experiment.id)
+            if known is not None:
+                self._just_ended[experiment.id] = known
+                self._just_ended.move_to_end(experiment.id)
+        while len(self._just_ended) > JUST_ENDED:
+            self._just_ended.popitem(last=False)
+
     def close(self) -> None:
         self._readers.shutdown()
+
+
+def _in_memory(cluster: Cluster, experiment_id: str) -> tuple[list[Job], list[Attempt]] | None:
+    """Jobs and attempts, where memory has all: of earlier generations it has none."""
+    experiment = cluster.experiments.get(experiment_id)
+    if experiment is None or experiment.generation > 1:
+        return None
+    return cluster.jobs_of(experiment_id), cluster.attempts_of(experiment_id)
 
 
 def read_id(text: str, caller: Caller) -> ids.AnyId:

@@ -84,6 +84,14 @@ class DaemonSessions:
                 f"{self._cluster_id}: give its daemon another --home.",
                 reason="WRONG_CLUSTER",
             )
+        known = (await self._runtime.committed()).nodes.get(node_name)
+        if known is not None and hello.epoch < known.epoch:
+            # The reactor would refuse it as well, but only after the present session was closed.
+            raise FailedPrecondition(
+                f"A newer daemon of node {node_name} has been here (epoch {known.epoch}, this is "
+                f"{hello.epoch}): stop this one.",
+                reason="STALE_EPOCH",
+            )
         # Attached before the reactor knows the node, so that no order made meanwhile is missed.
         # Orders that stand in the Welcome as well are harmless.
         outbox = self._launcher.attach(node_name, hello.epoch)

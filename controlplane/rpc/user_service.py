@@ -60,13 +60,10 @@ class UserService(user_service_pb2_grpc.UserServiceServicer):
         except InvalidName as wrong:
             raise InvalidRequest(str(wrong), reason="INVALID_USER_NAME") from None
         key, text = new_key(request.name, "made with the user", request.request_id)
-        runtime = self._backend.runtime
-        user = await runtime.submit(
+        user = await self._backend.runtime.submit(
             UserCreated(request.name, request.email, request.admin, key, request.request_id)
         )
-        # A repeated request made nothing: the key that was shown the first time is the one.
-        created = key.id in runtime.cluster.api_keys
-        return pb.CreateUserResponse(user=convert.user(user), api_key=text if created else "")
+        return pb.CreateUserResponse(user=convert.user(user), api_key=text)
 
     async def GetUser(self, request: pb.GetUserRequest, context: Any) -> pb.GetUserResponse:
         name = request.name or current_caller().name
@@ -102,9 +99,7 @@ class UserService(user_service_pb2_grpc.UserServiceServicer):
         self._user(owner)
         key, text = new_key(owner, request.description, request.request_id)
         kept = await self._backend.runtime.submit(ApiKeyCreated(key))
-        return pb.CreateApiKeyResponse(
-            key=convert.api_key(kept), api_key=text if kept.sha256 == key.sha256 else ""
-        )
+        return pb.CreateApiKeyResponse(key=convert.api_key(kept), api_key=text)
 
     async def ListApiKeys(
         self, request: pb.ListApiKeysRequest, context: Any

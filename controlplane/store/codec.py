@@ -135,9 +135,9 @@ class RowCodec(Generic[E]):
     """Rows of one type: the columns named here, then what is derived, then `rest`.
 
     `columns` are fields with a plain value or an enum. `mutable` are those of them that an update
-    writes. `ended` adds a column with 0 or 1: whether the state, which is then the last of both,
-    is one that nothing follows.
-    `outside` are fields that the caller keeps elsewhere and gives to `from_row`.
+    writes. `ended` adds a column with 0 or 1: whether the state, which is then the last of both, is
+    one that nothing follows. `outside` are fields that the caller keeps elsewhere and gives to
+    `from_row`.
     """
 
     def __init__(

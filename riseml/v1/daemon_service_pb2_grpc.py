@@ -63,7 +63,8 @@ class DaemonServiceServicer:
 
     def Session(self, request_iterator, context):
         """The daemon says who it is and what it runs, then reports; the control plane says what should run.
-        A newer session of a node (higher epoch) ends an older one with ABORTED.
+        A newer session of a node ends an older one; a daemon with a lower epoch than the present one is
+        refused with FAILED_PRECONDITION, reason STALE_EPOCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -18,7 +18,8 @@ class DaemonServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     Session: _aio.StreamStreamMultiCallable[_daemon_service_pb2.SessionRequest, _daemon_service_pb2.SessionResponse]
     """The daemon says who it is and what it runs, then reports; the control plane says what should run.
-    A newer session of a node (higher epoch) ends an older one with ABORTED.
+    A newer session of a node ends an older one; a daemon with a lower epoch than the present one is
+    refused with FAILED_PRECONDITION, reason STALE_EPOCH.
     """
     AppendLog: _aio.StreamStreamMultiCallable[_daemon_service_pb2.AppendLogRequest, _daemon_service_pb2.AppendLogResponse]
     """Bytes of logs at offsets; accepted only at the archive's end, which each answer names."""
@@ -37,7 +38,8 @@ class DaemonServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_abc.AsyncIterator[_daemon_service_pb2.SessionRequest], _abc.AsyncIterator[_daemon_service_pb2.SessionResponse]],
     ) -> _abc.AsyncIterator[_daemon_service_pb2.SessionResponse]:
         """The daemon says who it is and what it runs, then reports; the control plane says what should run.
-        A newer session of a node (higher epoch) ends an older one with ABORTED.
+        A newer session of a node ends an older one; a daemon with a lower epoch than the present one is
+        refused with FAILED_PRECONDITION, reason STALE_EPOCH.
         """
 
     @_abc_1.abstractmethod

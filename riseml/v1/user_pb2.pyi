@@ -66,7 +66,7 @@ class ApiKey(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Public part, safe to show: the first characters of the key's SHA-256."""
+    """Names the key, safe to show."""
     user_name: _builtins.str
     description: _builtins.str
     """What it is for, in the user's words."""

@@ -63,7 +63,9 @@ class CreateUserRequest(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     ADMIN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Made by the client; a retry with the same id returns the first answer (without the key's text)."""
+    """Made by the client; a retry with the same id makes no second user, and its key takes the place
+    of the first answer's, which may have been lost.
+    """
     name: _builtins.str
     email: _builtins.str
     admin: _builtins.bool
@@ -90,7 +92,7 @@ class CreateUserResponse(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     API_KEY_FIELD_NUMBER: _builtins.int
     api_key: _builtins.str
-    """Shown here and never again; only its SHA-256 is stored. Empty when a request_id was repeated."""
+    """Shown here and never again; only its SHA-256 is stored."""
     @_builtins.property
     def user(self) -> _user_pb2.User: ...
     def __init__(
@@ -260,6 +262,7 @@ class CreateApiKeyRequest(_message.Message):
     USER_NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """A retry with the same id makes no second key: the text of the newest answer is the one."""
     user_name: _builtins.str
     """Empty: the caller."""
     description: _builtins.str
@@ -285,7 +288,7 @@ class CreateApiKeyResponse(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     API_KEY_FIELD_NUMBER: _builtins.int
     api_key: _builtins.str
-    """Shown once. Empty when a request_id was repeated."""
+    """Shown once."""
     @_builtins.property
     def key(self) -> _user_pb2.ApiKey: ...
     def __init__(
