@@ -92,7 +92,8 @@ class Follower:
 
     def __iter__(self) -> Iterator[LogLine]:
         for work in (self._read_logs, self._read_changes):
-            threading.Thread(target=self._guarded, args=(work,), daemon=True).start()
+            name = f"riseml-follow-{self._root_id}"
+            threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True).start()
         try:
             yield from self._lines()
         finally:
@@ -188,6 +189,9 @@ class Follower:
         while not self._stopped.is_set():
             try:
                 self._watch = self._client.experiments.watch(self._root_id, self._change_number)
+                if self._stopped.is_set():
+                    # It was opened while somebody stopped us, who could not see it yet.
+                    self._watch.cancel()
                 for change in self._watch:
                     pauses = self._backoff.pauses()
                     self._change_number = change.change_number

@@ -117,6 +117,8 @@ class Transport:
             try:
                 received: Answer = send(request, timeout=seconds, metadata=self._metadata)
                 return received
+            except ValueError as error:
+                raise self._closed() from error
             except grpc.RpcError as error:
                 failure = from_rpc_error(error, server=self.server, method=method)
                 pause = next(pauses, None) if isinstance(failure, Unavailable) else None
@@ -141,7 +143,11 @@ class Transport:
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
-        return _Stream(send(request, timeout=seconds, metadata=self._metadata), self.server, method)
+        try:
+            call = send(request, timeout=seconds, metadata=self._metadata)
+        except ValueError as error:
+            raise self._closed() from error
+        return _Stream(call, self.server, method)
 
     def upload(
         self,
@@ -165,10 +171,16 @@ class Transport:
         try:
             received: Answer = send(iter(source), timeout=seconds, metadata=self._metadata)
             return received
+        except ValueError as error:
+            raise self._closed() from error
         except grpc.RpcError as error:
             if source.failure is not None:
                 raise source.failure from error
             raise from_rpc_error(error, server=self.server, method=method) from error
+
+    def _closed(self) -> Unavailable:
+        """gRPC raises ValueError for a call on a channel that this side has closed."""
+        return Unavailable(f"The connection to {self.server} was closed here.")
 
 
 class _Source:
