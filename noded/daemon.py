@@ -27,6 +27,7 @@ from noded.processes import ShimProcesses
 from noded.revision_source import GrpcRevisionSource
 from noded.revisions import RevisionCache
 from noded.session import Session
+from noded.skeletons import Skeletons, output_skeleton
 from noded.storage import StorageServer
 from noded.telemetry.collector import Collector, CollectorSettings
 from noded.telemetry.simulated import SimulationError
@@ -52,7 +53,8 @@ class Daemon:
         identities = self._identities(config, separate)
         self._places.open(separate)
         self._root_pem = _server_certificate(config)
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4, "work"))
+        threads = ThreadPoolExecutor(4, "work")
+        asyncio.get_running_loop().set_default_executor(threads)
         this_boot = boot_id()
         self._source = GrpcRevisionSource()
         revisions = RevisionCache(
@@ -64,7 +66,10 @@ class Daemon:
             config.environments_max_age_seconds,
         )
         base = JobBase(config.node_directory, os.environ, separate, config.python)
-        preparation = Preparation(base, identities, config.output_root, config.data_root)
+        outputs = Skeletons(
+            config.output_root / f".prepared-{config.node_name}", output_skeleton, threads
+        )
+        preparation = Preparation(base, identities, config.output_root, config.data_root, outputs)
         groups = cgroups.detect(config.node_name)
         self._output = ShippedOutput(self._on_shipped)
         self._processes = ShimProcesses(self._places.attempts, self._output, groups)

@@ -6,8 +6,8 @@ arrived."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from noded.job_environment import (
     join_commands,
     order_variables,
 )
+from noded.skeletons import Skeletons
 from noded.uids import Identities, Identity, acting_as
 from riseml.files.area import FileArea
 from riseml.files.errors import FileAreaError, NoSpace
@@ -57,12 +58,18 @@ class Preparation:
     """Makes launches of one node."""
 
     def __init__(
-        self, base: JobBase, identities: Identities, output_root: Path, data_root: Path
+        self,
+        base: JobBase,
+        identities: Identities,
+        output_root: Path,
+        data_root: Path,
+        skeletons: Skeletons,
     ) -> None:
         self._base = base
         self._identities = identities
         self._outputs = FileArea(output_root)
         self._data_root = data_root
+        self._skeletons = skeletons
         self._ready_users: set[str] = set()
 
     def identity(self, user_name: str) -> Identity:
@@ -187,7 +194,15 @@ class Preparation:
         path = order.output_path
         if path.partition("/")[0] != order.user_name:
             raise StartFailed(f"the output path {path!r} is not in {order.user_name!r}'s tree")
+        parent, _, name = path.rpartition("/")
         try:
+            with acting_as(identity):
+                above = self._outputs.make_directories(parent)
+            try:
+                if not _exists(name, above):
+                    self._skeletons.take(name, identity, above)
+            finally:
+                os.close(above)
             with acting_as(identity):
                 fd = self._outputs.make_directories(path)
                 try:
@@ -219,14 +234,25 @@ class Preparation:
         return path
 
 
+def _exists(name: str, dir_fd: int) -> bool:
+    try:
+        os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _write_file(name: str, text: str, dir_fd: int) -> None:
-    """Replaces a file in an open directory; a link of that name is replaced, not followed."""
-    # Members of a gang may write the same file at once: each has a name of its own meanwhile.
-    temporary = f".{name}.{secrets.token_hex(4)}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(temporary, flags, 0o644, dir_fd=dir_fd)
+    """Writes a file in an open directory; a link of that name is replaced, not followed."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(name, flags, 0o644, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        os.unlink(name, dir_fd=dir_fd)
+        fd = os.open(name, flags | os.O_EXCL, 0o644, dir_fd=dir_fd)
     try:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
-    os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Protocol
 
-from noded.attempt_dir import AttemptDir, AttemptState
+from noded.attempt_dir import AttemptDir, AttemptState, disk_refused
 from noded.cgroups import Cgroups, Limits
 from noded.errors import StartFailed
 from noded.executor import Ending, Found
@@ -23,6 +23,7 @@ from noded.model import AttemptPhase
 from noded.preparation import Launch
 from noded.shim.spec import Intent
 from noded.shim.status import ShimState
+from noded.skeletons import Skeletons, attempt_skeleton
 from noded.supervisor import Supervisor
 from noded.uids import Identity
 
@@ -64,6 +65,9 @@ class ShimProcesses:
     """Shims under one supervisor, their directories and their output."""
 
     def __init__(self, root: Path, output: Output, cgroups: Cgroups) -> None:
+        # An attempt that is to start waits for no disk: making and removing is this thread's.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="directories")
+        self._skeletons = Skeletons(root.parent / "prepared", attempt_skeleton, self._thread)
         self._removed = root.parent / REMOVED
         self._removed.mkdir(mode=0o700, exist_ok=True)
         self._counter = 0
@@ -71,7 +75,6 @@ class ShimProcesses:
         self._supervisor = Supervisor(root, self._on_event, cgroups=cgroups)
         self._on_started: Callable[[str, int, float], None] = lambda *_: None
         self._on_ended: Callable[[Ending], None] = lambda _: None
-        self._remover = ThreadPoolExecutor(1, thread_name_prefix="remove")
 
     def listen(
         self,
@@ -88,6 +91,11 @@ class ShimProcesses:
 
     def make_directory(self, attempt_id: str, identity: Identity) -> AttemptDir:
         directory = self._supervisor.directory(attempt_id)
+        try:
+            if os.path.exists(directory.path) or self._skeletons.take(directory.path, identity):
+                return directory
+        except OSError as error:
+            raise disk_refused(directory.path, error) from error
         directory.make(*_owner(identity))
         return directory
 
@@ -138,7 +146,7 @@ class ShimProcesses:
             self._counter += 1
             removed = f"{self._removed}/{os.getpid()}-{self._counter}"
             os.rename(directory.path, removed)
-            self._remover.submit(_remove_tree, removed)
+            self._thread.submit(_remove_tree, removed)
 
     def adopt(self) -> tuple[list[Found], list[Ending]]:
         """What an earlier daemon left: all that was started, and the ends that nobody has heard of.
@@ -147,7 +155,7 @@ class ShimProcesses:
         follow as events.
         """
         for leftover in self._removed.iterdir():
-            self._remover.submit(_remove_tree, str(leftover))
+            self._thread.submit(_remove_tree, str(leftover))
         found, endings = [], []
         for adopted in self._supervisor.adopt():
             directory, intent, seen = adopted.directory, adopted.intent, adopted.observation
@@ -184,7 +192,7 @@ class ShimProcesses:
     async def close(self) -> None:
         """Lets go of the shims; jobs go on."""
         await self._supervisor.close()
-        await asyncio.to_thread(self._remover.shutdown)
+        await asyncio.to_thread(self._thread.shutdown)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Started):
