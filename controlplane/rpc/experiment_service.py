@@ -59,8 +59,11 @@ class ExperimentService(experiment_service_pb2_grpc.ExperimentServiceServicer):
             experiment = await self._backend.read(
                 self._backend.store.experiment_by_request, caller.name, request.request_id
             )
+        message = convert.experiment(experiment)
+        if experiment.is_set:
+            message.set.child_count = experiment.child_count
         return pb.CreateExperimentResponse(
-            experiment=convert.experiment(experiment),
+            experiment=message,
             warnings=[*warnings, *unenforced(spec)],
         )
 
