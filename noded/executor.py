@@ -148,6 +148,9 @@ class Executor:
             self._launch(self._preparation.launch(order, directory, {}, {}), attempt)
         except StartFailed as error:
             self._fail(attempt, error.reason, str(error))
+        except Exception as error:
+            log.exception("starting %s failed", attempt_id)
+            self._fail(attempt, StartFailed.reason, f"starting it failed: {error}")
 
     def stop(self, order: StopOrder) -> None:
         """Stops an attempt: what prepares is given up, what runs gets SIGTERM and its grace."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from noded.errors import ConfigError
@@ -88,20 +89,16 @@ class Places:
             self._lock = -1
 
     def next_epoch(self) -> int:
-        """Higher at every start, durably."""
+        """Higher at every start, durably; also after this directory was lost and begun anew."""
         path = self.node / "epoch"
-        epoch = self._number(path) + 1
-        write_durably(path, f"{epoch}\n".encode())
-        return epoch
-
-    @staticmethod
-    def _number(path: Path) -> int:
         try:
-            return int(path.read_text())
+            epoch = int(path.read_text()) + 1
         except FileNotFoundError:
-            return 0
+            epoch = int(time.time())
         except ValueError as error:
             raise ConfigError(f"{path}: holds no number: {error}") from error
+        write_durably(path, f"{epoch}\n".encode())
+        return epoch
 
 
 class RememberedCluster:

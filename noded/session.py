@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections import deque
@@ -35,6 +36,7 @@ OPEN_TIMEOUT_SECONDS: Final = 15.0
 DEFAULT_HEARTBEAT_SECONDS: Final = 1.0
 SILENT_HEARTBEATS: Final = 8
 MIN_SILENCE_SECONDS: Final = 6.0
+COMPLAIN_SECONDS: Final = 60.0
 
 _FATAL: Final = {
     grpc.StatusCode.UNAUTHENTICATED: "the node's token is refused; make a new one with "
@@ -42,6 +44,8 @@ _FATAL: Final = {
     grpc.StatusCode.PERMISSION_DENIED: "the token is not this node's",
     grpc.StatusCode.UNIMPLEMENTED: "the server there is no control plane of RiseML",
     grpc.StatusCode.ABORTED: "a newer daemon of this node took over",
+    grpc.StatusCode.FAILED_PRECONDITION: "the control plane refuses this daemon",
+    grpc.StatusCode.INVALID_ARGUMENT: "the control plane does not understand this daemon",
 }
 
 _CHANNEL_OPTIONS: Final = (
@@ -124,6 +128,7 @@ class Session:
         self._waiting = asyncio.Event()
         self._open = False
         self._sent_at: dict[int, float] = {}
+        self._sample_sent_at = (0.0, 0.0)
         self._heard_at = 0.0
         self._heartbeat_seconds = DEFAULT_HEARTBEAT_SECONDS
 
@@ -136,6 +141,7 @@ class Session:
     async def run(self) -> None:
         """Until cancelled. Raises SessionRefused when trying again changes nothing."""
         failures = 0
+        complained_at = -math.inf
         while True:
             started = time.monotonic()
             try:
@@ -143,13 +149,13 @@ class Session:
             except grpc.aio.AioRpcError as error:
                 problem = _problem(error)
             if time.monotonic() - started > MAX_DELAY_SECONDS:
-                failures = 0
+                failures, complained_at = 0, -math.inf
             delay = min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2**failures)
-            delay *= random.uniform(0.5, 1.0)
-            if failures == 0 or delay > MAX_DELAY_SECONDS / 2:
-                log.warning("no session with the control plane: %s; trying again", problem)
             failures = min(failures + 1, 10)
-            await asyncio.sleep(delay)
+            if time.monotonic() - complained_at > COMPLAIN_SECONDS:
+                complained_at = time.monotonic()
+                log.warning("no session with the control plane, trying on: %s", problem)
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
 
     async def _round(self) -> str:
         """One connection from Hello to its end; says why it ended."""
@@ -248,31 +254,32 @@ class Session:
                     log.warning("ignored an order of unknown kind %s", other)
 
     def _acknowledged(self, sequence: int) -> None:
-        sent_at = self._sent_at.pop(sequence, None)
-        if sent_at is not None:
-            for older in [s for s in self._sent_at if s < sequence]:
-                del self._sent_at[older]
+        # A sample has no number: the one before the newest was surely heard when its answer is
+        # here.
+        sent_at = self._sent_at.get(sequence) if sequence else self._sample_sent_at[0]
+        if sent_at:
+            self._sent_at = {s: at for s, at in self._sent_at.items() if s > sequence}
             self._node.contact(sent_at)
 
     async def _beat(self) -> str:
-        """Heartbeats, samples and changes of the inventory; ends when the other side fell
-        silent."""
+        """Samples, or heartbeats where there is none; ends when the other side fell silent."""
         sequence = 0
         self._sent_at.clear()
+        self._sample_sent_at = (0.0, 0.0)
         while True:
-            sequence += 1
-            self._sent_at[sequence] = time.clock_gettime(time.CLOCK_BOOTTIME)
-            self._send(
-                daemon_service_pb2.SessionRequest(
-                    heartbeat=daemon_service_pb2.Heartbeat(sequence=sequence)
-                )
-            )
+            now = time.clock_gettime(time.CLOCK_BOOTTIME)
             inventory = self._node.inventory_change()
             if inventory is not None:
                 self._send(daemon_service_pb2.SessionRequest(inventory=inventory))
             sample = self._node.sample()
             if sample is not None:
+                self._sample_sent_at = (self._sample_sent_at[1], now)
                 self._send(daemon_service_pb2.SessionRequest(sample=sample))
+            else:
+                sequence += 1
+                self._sent_at[sequence] = now
+                heartbeat = daemon_service_pb2.Heartbeat(sequence=sequence)
+                self._send(daemon_service_pb2.SessionRequest(heartbeat=heartbeat))
             silence = time.monotonic() - self._heard_at
             if silence > max(MIN_SILENCE_SECONDS, SILENT_HEARTBEATS * self._heartbeat_seconds):
                 return f"nothing was heard for {silence:.0f} s"

@@ -179,13 +179,12 @@ class FakeControlPlane(DaemonServiceServicer):
                     self._take(request.attempt)
                     if request.attempt.state in ENDED and self.forgets_at_once:
                         self.forget(request.attempt.attempt_id)
-                case "heartbeat":
-                    self.heartbeats += 1
+                case "heartbeat" | "sample" as event:
+                    self.heartbeats += event == "heartbeat"
+                    self.samples += event == "sample"
                     if self.answers_heartbeats:
                         ack = daemon_service_pb2.HeartbeatAck(sequence=request.heartbeat.sequence)
                         orders.put_nowait(daemon_service_pb2.SessionResponse(heartbeat_ack=ack))
-                case "sample":
-                    self.samples += 1
                 case "inventory":
                     self.inventories.append(request.inventory)
             await self._tell()
