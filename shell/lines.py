@@ -32,16 +32,14 @@ class LinePrinter:
     def print(self, line: LogLine) -> None:
         """Write one line to standard output."""
         note = line.stream == "note"
+        text = safe_text(line.text) if self._context.out_is_terminal else line.text
         if self._raw:
             if not note:
-                self._write(line.text + b"\n")
+                self._write(text + b"\n")
             return
         name = self._names.prefix(line.source, self._caller)
         self._width = max(self._width, len(name))
         shown = name.ljust(self._width)
-        text = line.text
-        if self._context.out_is_terminal:
-            text = safe_text(text)
         if self._context.colour:
             colour = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
             shown = f"\x1b[{colour}m{shown}\x1b[0m"

@@ -187,9 +187,11 @@ def _arguments(command: Command, given: Sequence[str]) -> dict[str, Value]:
         )
         missing = False
         match argument.count:
-            case Count.ONE | Count.OPTIONAL:
+            case Count.ONE:
+                missing = not rest
+                values[argument.name] = rest.pop(0) if rest else None
+            case Count.OPTIONAL:
                 values[argument.name] = rest.pop(0) if len(rest) > needed_after else None
-                missing = argument.count is Count.ONE and values[argument.name] is None
             case Count.ANY | Count.SOME:
                 cut = max(len(rest) - needed_after, 0)
                 values[argument.name], rest = tuple(rest[:cut]), rest[cut:]

@@ -148,7 +148,9 @@ def show_rows(
         table.add_column(title, justify="right" if title in to_right else "left")
     for row in rows:
         table.add_row(*(Text(cell, style=STATE_COLOURS.get(cell, "")) for cell in row))
-    Console(file=context.stdout, no_color=not context.colour, highlight=False).print(table)
+    Console(
+        file=context.stdout, color_system="auto" if context.colour else None, highlight=False
+    ).print(table)
 
 
 def _aligned(titles: Sequence[str], rows: Sequence[Sequence[str]], right: set[str]) -> str:

@@ -78,7 +78,9 @@ def _live(context: Context, view: View) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    console = Console(file=context.stdout, no_color=not context.colour, highlight=False)
+    console = Console(
+        file=context.stdout, color_system="auto" if context.colour else None, highlight=False
+    )
     refreshed = time.monotonic()
     pauses = STREAM.pauses()
     with Live(_table(view.rows()), console=console, screen=False, auto_refresh=False) as live:

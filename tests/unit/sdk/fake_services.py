@@ -134,6 +134,13 @@ class _Projects(project_service_pb2_grpc.ProjectServiceServicer):
                 content, stored = b"", stored + 1
         return project_service_pb2.UploadBlobsResponse(blobs_stored=stored)
 
+    def ListProjects(self, request: Any, context: Any) -> Any:
+        self._cluster.enter("ListProjects", context)
+        names = sorted({e.project for e in self._cluster.experiments.values()})
+        return project_service_pb2.ListProjectsResponse(
+            projects=[project_pb2.Project(user_name="ana", name=name) for name in names]
+        )
+
     def CreateRevision(self, request: Any, context: Any) -> Any:
         self._cluster.enter("CreateRevision", context)
         id = hashlib.sha256(request.SerializeToString()).hexdigest()
