@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from riseml.client import Client
-from riseml.errors import DeadlineExceeded, SyncError, Unavailable
-from riseml.retry import CALL, Backoff
 from riseml.code_tree import (
     DEFAULT_LIMITS,
     HashCache,
@@ -28,6 +26,8 @@ from riseml.code_tree import (
     list_tree,
     open_regular,
 )
+from riseml.errors import DeadlineExceeded, SyncError, Unavailable
+from riseml.retry import CALL, Backoff
 from riseml.v1 import project_pb2
 from riseml.v1 import project_service_pb2 as pb
 

@@ -1,4 +1,4 @@
-"""The single writer: answers after the commit, acts after the commit, and survives a failing store."""
+"""The single writer: answers and acts after the commit, and survives a failing store."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 import pytest
 
@@ -11,7 +13,7 @@ from riseml import errors
 class Failed(grpc.RpcError):
     """A call that ended so."""
 
-    def __init__(self, code: grpc.StatusCode, said: str, metadata: tuple[object, ...] = ()) -> None:
+    def __init__(self, code: grpc.StatusCode, said: str, metadata: tuple[Any, ...] = ()) -> None:
         super().__init__()
         self._code, self._said, self._metadata = code, said, metadata
 
@@ -21,7 +23,7 @@ class Failed(grpc.RpcError):
     def details(self) -> str:
         return self._said
 
-    def trailing_metadata(self) -> tuple[object, ...]:
+    def trailing_metadata(self) -> tuple[Any, ...]:
         return self._metadata
 
 

@@ -102,7 +102,7 @@ def test_interrupt_leaves_the_experiment_running(line: CommandLine, cluster: Fak
         def write(self, text: str) -> int:
             if "PENDING" in text:
                 raise KeyboardInterrupt
-            return super().write(text)
+            return int(super().write(text))
 
     line.context.stdout = Interrupted()
     assert line.run("train") == INTERRUPTED
