@@ -57,8 +57,6 @@ def test_a_wrong_file_is_refused_with_the_key(
     file = tmp_path / "noded.toml"
     file.write_text(text)
     arguments = ["--config", str(file), "--server", "a:1", "--token-file", token_file]
-    if text.startswith("first_port = 80"):
-        file.write_text(text)
     with pytest.raises(ConfigError, match=problem):
         load(arguments, {})
 
