@@ -93,8 +93,8 @@ demo: venv ## Start a cluster on this machine, train a classifier, watch it, kil
 	@$(BIN)/python dev/demo.py
 
 .PHONY: bench
-bench: venv ## Measure, and compare with this machine's limits (PEERS=1: with other systems too)
-	@$(BIN)/python -m benchmarks $(if $(PEERS),--peers) $(ARGS)
+bench: venv ## Measure, beside the limits of this machine (PEERS=1: other systems too; ONLY="create logs")
+	@$(BIN)/python -m benchmarks $(ONLY) $(if $(PEERS),--peers) $(ARGS)
 
 .PHONY: reference
 reference: $(STAMP) ## Make the pages of docs/reference from the code
