@@ -97,7 +97,7 @@ class AttemptDir:
             if self._make(self.work_directory, 0o700) and uid is not None:
                 os.chown(self.work_directory, uid, uid if gid is None else gid)
             if not os.path.exists(self.results_path):
-                self._files.write_new(self.results_path, b"", durable=False)
+                self._files.write_new(self.results_path, b"")
                 if uid is not None:
                     os.chown(self.results_path, uid, uid if gid is None else gid)
         except OSError as error:
@@ -110,14 +110,18 @@ class AttemptDir:
             return False
         return True
 
-    def intend(self, spec: Spec, *, durable: bool) -> None:
+    def intend(self, spec: Spec) -> None:
         """Writes the spec; from here on the attempt counts as intended. Raises AttemptExists,
-        NoSpaceLeft, StartFailed or SpecInvalid."""
+        NoSpaceLeft, StartFailed or SpecInvalid.
+
+        It is not synced: the record has to outlive the daemon, not the machine. After a power cut
+        nothing runs, whatever the record says, and the boot id tells so.
+        """
         data = spec.encode()
         if os.path.exists(self.path + "/status"):
             raise AttemptExists(f"{self.attempt_id}: was started here before")
         try:
-            self._files.write_new(self.path + "/spec", data, durable=durable)
+            self._files.write_new(self.path + "/spec", data)
         except FileExistsError:
             raise AttemptExists(f"{self.attempt_id}: is being started") from None
         except OSError as error:

@@ -17,10 +17,8 @@ class Files(Protocol):
         """Makes one directory; FileExistsError where it exists."""
         ...
 
-    def write_new(self, path: str, data: bytes, *, mode: int = 0o600, durable: bool) -> None:
-        """Writes a file that did not exist. Durable: on the disk before this returns (its name too
-        where the file system keeps a journal: a second fsync, of the folder, would double the time
-        to start). What was begun is removed when the write fails."""
+    def write_new(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        """Writes a file that did not exist. What was begun is removed when the write fails."""
         ...
 
     def write_atomic(self, path: str, data: bytes, *, durable: bool) -> None:
@@ -34,12 +32,10 @@ class LocalFiles:
     def make_directory(self, path: str, mode: int) -> None:
         os.mkdir(path, mode)
 
-    def write_new(self, path: str, data: bytes, *, mode: int = 0o600, durable: bool) -> None:
+    def write_new(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             _write_all(fd, data)
-            if durable:
-                os.fsync(fd)
         except OSError:
             os.unlink(path)
             raise

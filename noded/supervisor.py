@@ -66,18 +66,15 @@ class Supervisor:
         cgroups: Cgroups | None = None,
         files: Files = LOCAL_FILES,
         program: Path = SHIM_PROGRAM,
-        durable_intent: bool = True,
         use_pidfd: bool = True,
     ) -> None:
-        """`root` holds the attempts' directories and is made where it is missing.
-        `durable_intent`: the record of a start is on the disk before the start."""
+        """`root` holds the attempts' directories and is made where it is missing."""
         self._root = str(root.absolute())
         self._contact_path = str(root.absolute().parent / "contact")
         self._on_event = on_event
         self._cgroups = cgroups
         self._files = files
         self._program = str(program)
-        self._durable = durable_intent
         self._use_pidfd = use_pidfd and hasattr(os, "pidfd_open")
         self._boot_id = boot_id()
         self._running: dict[str, Running] = {}
@@ -122,7 +119,7 @@ class Supervisor:
         if self._cgroups is not None and request.limits is not None:
             group = self._cgroups.make(request.attempt_id, request.limits)
         try:
-            directory.intend(self._spec(request, directory, group), durable=self._durable)
+            directory.intend(self._spec(request, directory, group))
             pid = self._spawn(directory.path)
         except BaseException:
             if self._cgroups is not None:

@@ -33,7 +33,6 @@ class Node:
         self.supervisor = Supervisor(
             root,
             self._on_event,
-            durable_intent=False,
             **options,  # type: ignore[arg-type]
         )
 

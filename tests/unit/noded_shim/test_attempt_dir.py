@@ -42,9 +42,9 @@ class FailingFiles(LocalFiles):
         self._step()
         super().make_directory(path, mode)
 
-    def write_new(self, path: str, data: bytes, *, mode: int = 0o600, durable: bool) -> None:
+    def write_new(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
         self._step()
-        super().write_new(path, data, mode=mode, durable=durable)
+        super().write_new(path, data, mode=mode)
 
 
 def intended(root: Path, boot: str = "") -> AttemptDir:
@@ -52,7 +52,7 @@ def intended(root: Path, boot: str = "") -> AttemptDir:
     directory.make()
     notes = {BOOT_ID_NOTE: boot or boot_id()}
     spec = Spec(attempt_id="a-1", argv=("true",), env={}, cwd="/", grace_ms=1, notes=notes)
-    directory.intend(spec, durable=True)
+    directory.intend(spec)
     return directory
 
 
@@ -103,11 +103,11 @@ def test_an_attempt_is_never_intended_twice(tmp_path: Path) -> None:
     directory = intended(tmp_path)
     spec = Spec(attempt_id="a-1", argv=("true",), env={}, cwd="/", grace_ms=1)
     with pytest.raises(AttemptExists):
-        directory.intend(spec, durable=False)
+        directory.intend(spec)
     os.unlink(directory.path + "/spec")
     Path(directory.path, "status").write_text(EXITED)
     with pytest.raises(AttemptExists):
-        directory.intend(spec, durable=False)
+        directory.intend(spec)
 
 
 @pytest.mark.parametrize("good", range(5))
@@ -116,11 +116,11 @@ def test_a_full_disk_is_a_clear_error_wherever_it_strikes(tmp_path: Path, good: 
     spec = Spec(attempt_id="a-1", argv=("true",), env={}, cwd="/", grace_ms=1)
     with pytest.raises(NoSpaceLeft, match="no space left"):
         directory.make()
-        directory.intend(spec, durable=False)
+        directory.intend(spec)
     assert directory.observe(boot_id()).state is AttemptState.NEVER_STARTED
     later = AttemptDir(directory.path)
     later.make()
-    later.intend(spec, durable=False)
+    later.intend(spec)
 
 
 def test_a_broken_disk_is_named(tmp_path: Path) -> None:
