@@ -12,7 +12,7 @@ from typing import Final
 
 from benchmarks import peers, profiles
 from benchmarks.harness import BenchmarkError, Options
-from benchmarks.report import Report, machine_line
+from benchmarks.report import Report, machine_line, placed
 
 NAMES: Final = (
     "machine",
@@ -35,7 +35,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--profile", metavar="DIR", type=Path, help="control plane under cProfile")
     parser.add_argument("--dir", metavar="DIR", type=Path, help="where homes are made")
     parser.add_argument("--json", metavar="FILE", type=Path)
-    parser.add_argument("--markdown", metavar="FILE", type=Path)
+    parser.add_argument(
+        "--markdown",
+        metavar="FILE",
+        type=Path,
+        help="such as docs/performance.md, between its marks",
+    )
     given = parser.parse_args(arguments)
     unknown = [name for name in given.names if name not in NAMES]
     if unknown:
@@ -75,7 +80,8 @@ def main(arguments: list[str]) -> int:
     if given.json:
         given.json.write_text(json.dumps(report.as_json(), indent=2) + "\n")
     if given.markdown:
-        given.markdown.write_text(report.markdown())
+        page = given.markdown.read_text() if given.markdown.exists() else ""
+        given.markdown.write_text(placed(page, report.markdown()))
     return 1 if failed else 0
 
 

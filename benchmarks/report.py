@@ -160,6 +160,19 @@ class Report:
         return {"machine": self.machine, "rows": rows, "remarks": self.remarks}
 
 
+BEGIN = "<!-- measured: begin -->"
+END = "<!-- measured: end -->"
+
+
+def placed(page: str, table: str) -> str:
+    """The page with the table between its marks; a page without marks is the table alone."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        return table
+    return f"{before}{begin}\n\n{table}\n{end}{after}"
+
+
 HEADINGS = ["what", "measured", "limit of this machine", "ratio", "asked", "verdict"]
 
 
