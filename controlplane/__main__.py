@@ -192,6 +192,7 @@ def _services(
     fingerprint: str = getattr(identity, "ca_fingerprint", "")
     broker = Broker()
     blobs = Blobs(settings.control / "blobs")
+    blobs.remove_partials()
     telemetry = Telemetry(
         telemetry_pb2.NodeSample.SerializeToString, telemetry_pb2.NodeSample.FromString
     )

@@ -18,6 +18,7 @@ from typing import Final
 from controlplane.domain.errors import DataLoss, NotFound, ResourceExhausted
 
 CHUNK_BYTES: Final = 256 * 1024
+PARTIAL_PREFIX: Final = ".partial-"
 
 
 class BlobWriter:
@@ -31,7 +32,7 @@ class BlobWriter:
         self._hash = hashlib.sha256()
         try:
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".partial-")
+            descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=PARTIAL_PREFIX)
         except OSError as fault:
             raise _disk_fault(fault, target.parent) from fault
         self._descriptor = descriptor
@@ -81,6 +82,15 @@ class Blobs:
     def __init__(self, root: Path) -> None:
         self._root = root
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def remove_partials(self) -> int:
+        """Removes what uploads left behind that a kill -9 cut off; how many. For the start, when no
+        upload is under way.
+        """
+        partials = list(self._root.glob(f"*/*/{PARTIAL_PREFIX}*"))
+        for partial in partials:
+            partial.unlink(missing_ok=True)
+        return len(partials)
 
     def path(self, user_name: str, sha256: bytes) -> Path:
         name = sha256.hex()

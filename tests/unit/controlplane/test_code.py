@@ -31,6 +31,14 @@ def test_a_blob_that_does_not_match_its_hash_is_not_kept(tmp_path: Path) -> None
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
+def test_what_a_cut_off_upload_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path)
+    kept = blobs.put("ana", b"whole")
+    blobs.writer("ana", b"\1" * 32, 100).write(b"cut off he")
+    assert Blobs(tmp_path).remove_partials() == 1
+    assert blobs.missing("ana", [kept, b"\1" * 32]) == [b"\1" * 32]
+
+
 def test_more_bytes_than_announced_are_refused_at_once(tmp_path: Path) -> None:
     writer = Blobs(tmp_path).writer("ana", b"\0" * 32, 3)
     with pytest.raises(DataLoss, match="longer than the 3 bytes"):
