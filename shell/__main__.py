@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from shell.command import UsageError
 from shell.context import Context
 from shell.parser import split_line
-from shell.run import FAILED, INTERRUPTED, OK, USAGE, run_words
+from shell.run import FAILED, INTERRUPTED, OK, USAGE, explain, run_words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,6 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run_words(["version"] if words == ["--version"] else _help_words(words), context)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as error:
+        if context.debug or "--debug" in words:
+            raise
+        return explain(error, context)
     finally:
         context.disconnect()
 

@@ -66,7 +66,7 @@ class Child:
 
     def start(self) -> None:
         """Start it; what it says goes to its log."""
-        self.log.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        self.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with contextlib.suppress(FileNotFoundError):
             if self.log.stat().st_size > LOG_BYTES:
                 os.replace(self.log, self.log.with_name(f"{self.log.name}.1"))

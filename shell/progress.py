@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from shell.context import Context
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+
+QUICK_SECONDS: Final = 0.3
+"""What is done sooner needs no bar."""
 
 
 class Bar:
@@ -18,6 +23,7 @@ class Bar:
         self._context = context
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._begun = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -34,6 +40,8 @@ class Bar:
     def show(self, what: str, done_bytes: int, total_bytes: int) -> None:
         """Set how far it is; ``what`` names the bar."""
         if not self._context.err_is_terminal or total_bytes <= 0:
+            return
+        if self._progress is None and time.monotonic() - self._begun < QUICK_SECONDS:
             return
         progress = self._progress or self._start()
         if what not in self._tasks:

@@ -80,6 +80,11 @@ def explain(error: Exception, context: Context) -> int:
         case OSError():
             place = f"{error.filename}: " if error.filename else ""
             context.say(f"{place}{error.strerror or error}")
+        case ModuleNotFoundError():
+            context.say(
+                f"The Python package {error.name} is missing. Install riseml-platform[shell], "
+                "or riseml-platform[all] for 'riseml up'."
+            )
         case _:
             context.say(
                 f"This is an error in riseml itself: {type(error).__name__}: {error}\n"

@@ -38,7 +38,7 @@ class _Stop:
     """Ctrl-C or SIGTERM."""
 
 
-_News: TypeAlias = Ended | Child | _Stop
+_News: TypeAlias = Ended | _Stop
 
 
 def up(context: Context, values: Values) -> int:
@@ -82,14 +82,17 @@ class EmbeddedCluster:
             signal.signal(number, lambda *_: self._news.put(_Stop()))
         for left in end_leftovers(self._pids):
             self._context.say(f"Ended the {left} that an earlier 'riseml up' left behind.")
-        first_time = not self._admin_key_file.exists()
+        # The control plane's folder holds keys; through the node's jobs of other uids reach theirs.
+        for folder, mode in ((self._control.log.parent, 0o700), (self._node.log.parent, 0o711)):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(mode)
         self._start_control()
         self._connect()
         saved = self._save_credentials()
         self._start_node()
         node = self._wait_for_node()
         self._was_up = True
-        self._report(first_time, saved, node)
+        self._report(saved, node)
 
     def serve(self) -> None:
         """Keep both up until Ctrl-C or SIGTERM. Raises ClusterFailed for what starting again
@@ -108,8 +111,7 @@ class EmbeddedCluster:
                 continue
             if isinstance(news, _Stop):
                 return
-            if isinstance(news, Ended):
-                due[news.child] = self._after_death(news)
+            due[news.child] = self._after_death(news)
 
     def stop(self) -> None:
         """Stop the node daemon and the control plane. The shims of running jobs are not theirs to
@@ -148,13 +150,16 @@ class EmbeddedCluster:
         if not stored.is_loopback(self._host):
             for tls_name in dict.fromkeys((*self._tls_names, *own_addresses())):
                 self._control.command += ["--tls-name", tls_name]
-        self._control.start()
-        remember(self._pids, [self._control, self._node])
+        self._launch_control()
         deadline = time.monotonic() + READY_SECONDS
         while not (address_file.exists() and self._answers(address_file)):
             if not self._control.is_alive or time.monotonic() > deadline:
                 raise self._failed(self._control, "did not start")
             self._interruptible_pause(_POLL_SECONDS)
+
+    def _launch_control(self) -> None:
+        self._control.start()
+        remember(self._pids, [self._control, self._node])
 
     def _answers(self, address_file: Path) -> bool:
         address = address_file.read_text("utf-8").strip()
@@ -249,9 +254,12 @@ class EmbeddedCluster:
             return
         if isinstance(news, _Stop):
             raise KeyboardInterrupt
+        raise self._failed(news.child, f"died ({how_it_died(news.status)})")
 
-    def _report(self, first_time: bool, saved: Path | None, node: node_pb2.Node | None) -> None:
+    def _report(self, saved: Path | None, node: node_pb2.Node | None) -> None:
         context = self._context
+        # A mark, not the key's age: a first start that failed half-way has shown nothing yet.
+        shown = self._admin_key_file.with_name("admin-key-shown")
         if context.format == "json":
             context.out(
                 json_text(
@@ -269,12 +277,13 @@ class EmbeddedCluster:
         context.out(f"  state    {self._home}")
         if node is not None:
             context.out(f"  node     {node.name}: {node_summary(node)}")
-        if first_time and self._admin is not None:
+        if not shown.exists() and self._admin is not None:
             context.out(f"  API key  {self._admin.credentials.api_key}")
             context.out(f"           of {self._admin.credentials.user}, shown this once; also in")
             context.out(f"           {self._admin_key_file}")
         if saved is not None:
             context.out(f"  login    saved for the CLI in {saved}")
+        shown.touch()
         context.out("In another terminal: riseml init, riseml train, riseml status.")
         context.out("Ctrl-C stops the cluster; running jobs go on.")
         context.stdout.flush()
@@ -291,11 +300,16 @@ class EmbeddedCluster:
         return time.monotonic() + pause
 
     def _start_again(self, child: Child) -> None:
+        """Nobody waits for it: it says itself, by dying again, that this did not help."""
         if child is self._control:
-            self._start_control()
+            # The port that was picked at first is known to the node and to clients.
+            place = self._control.command.index("--listen") + 1
+            host, _, _ = self._control.command[place].rpartition(":")
+            self._control.command[place] = f"{host}:{self._port}"
+            self._launch_control()
         else:
             self._start_node()
-        self._context.say(f"The {child.name} is up again.")
+        self._context.say(f"The {child.name} was started again.")
 
     def _failed(self, child: Child, what: str) -> ClusterFailed:
         return ClusterFailed(
