@@ -138,12 +138,11 @@ class Runtime:
 
     async def run(self) -> None:
         """Processes batches until `stop`."""
-        while True:
+        while not self._stopping:
             if not self._queue and not self._plan_due:
                 self._arrived.clear()
                 await self._arrived.wait()
-            if self._stopping:
-                break
+                continue
             # Handlers that are ready to submit get to do so: larger batches, fewer commits.
             await asyncio.sleep(0)
             await self._run_batch()

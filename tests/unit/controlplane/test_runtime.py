@@ -158,6 +158,20 @@ async def test_a_refused_event_reaches_its_caller_and_no_one_else() -> None:
     assert isinstance(answers[1], tuple)
 
 
+async def test_a_stop_during_a_commit_is_not_missed() -> None:
+    store = GatedStore()
+    runtime = Runtime(store, RecordingLauncher(store), schedule)
+    task = asyncio.create_task(runtime.run())
+    store.gate.clear()
+    made = UserCreated("ana", "", True, ApiKey("k", "ana", "00", "", 0.0))
+    answer = asyncio.ensure_future(runtime.submit(made))
+    await asyncio.wait({answer}, timeout=0.05)
+    runtime.stop()
+    store.gate.set()
+    await asyncio.wait_for(task, 5)
+    assert (await answer).name == "ana"
+
+
 async def test_a_restart_finds_what_was_committed_and_numbers_go_on() -> None:
     store = GatedStore()
     async with running(store) as (runtime, _):
