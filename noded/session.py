@@ -194,7 +194,9 @@ class Session:
         self._outgoing.clear()
         # From here on changes are queued: what Hello does not say follows it.
         self._open = True
-        await call.write(daemon_service_pb2.SessionRequest(hello=hello))
+        # A stream that ended cannot be written to: reading says why.
+        with contextlib.suppress(asyncio.InvalidStateError):
+            await call.write(daemon_service_pb2.SessionRequest(hello=hello))
         answer = await call.read()
         if not isinstance(answer, daemon_service_pb2.SessionResponse):
             raise await _rpc_error(call)
@@ -226,11 +228,14 @@ class Session:
         self,
         call: _Call,
     ) -> str:
-        while True:
-            while self._outgoing:
-                await call.write(self._outgoing.popleft())
-            self._waiting.clear()
-            await self._waiting.wait()
+        """Sends what is queued. A stream that ended cannot be written to: reading says why."""
+        with contextlib.suppress(asyncio.InvalidStateError):
+            while True:
+                while self._outgoing:
+                    await call.write(self._outgoing.popleft())
+                self._waiting.clear()
+                await self._waiting.wait()
+        raise await _rpc_error(call)
 
     async def _read(
         self,
@@ -289,8 +294,12 @@ class Session:
         """A companion's trouble is its own: it is started again while the session lasts."""
         delay = FIRST_DELAY_SECONDS
         while True:
-            with contextlib.suppress(grpc.aio.AioRpcError):
+            try:
                 await companion(stub, self._metadata)
+            except grpc.aio.AioRpcError:
+                pass  # the session's own stream tells of it as well
+            except Exception:
+                log.exception("a stream beside the session failed")
             await asyncio.sleep(delay)
             delay = min(MAX_DELAY_SECONDS, delay * 2)
 

@@ -9,8 +9,8 @@ and a path that is not in that user's tree is refused.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,12 +44,14 @@ class StorageServer:
 
     async def serve(self, stub: DaemonServiceStub, metadata: Metadata) -> None:
         """Keeps one stream of operations open until the session ends."""
-        answers: asyncio.Queue[ServeStorageRequest] = asyncio.Queue()
-        answers.put_nowait(ServeStorageRequest())
-        call = stub.ServeStorage(_drain(answers), metadata=metadata)
+        # Written to, not given an iterator: gRPC forgets the task that waits for an iterator's next
+        # item when a stream breaks.
+        call = stub.ServeStorage(metadata=metadata)
         try:
-            async for operation in call:
-                answers.put_nowait(await self.execute_apart(operation))
+            with contextlib.suppress(asyncio.InvalidStateError):  # it broke: reading says so
+                await call.write(ServeStorageRequest())
+                async for operation in call:
+                    await call.write(await self.execute_apart(operation))
         finally:
             call.cancel()
 
@@ -124,10 +126,3 @@ class StorageServer:
 
 def _refusal(code: str, message: str) -> ServeStorageRequest:
     return ServeStorageRequest(error=StorageError(code=code, message=message))
-
-
-async def _drain(
-    answers: asyncio.Queue[ServeStorageRequest],
-) -> AsyncIterator[ServeStorageRequest]:
-    while True:
-        yield await answers.get()

@@ -55,6 +55,7 @@ class FakeControlPlane(DaemonServiceServicer):
         )
         self.storage_answers: dict[int, daemon_service_pb2.ServeStorageRequest] = {}
         self.changed = asyncio.Condition()
+        self.storage_streams = 0
         self.port = 0
         self._server: grpc.aio.Server | None = None
 
@@ -129,6 +130,9 @@ class FakeControlPlane(DaemonServiceServicer):
 
     def archive(self, attempt_id: str, kind: int) -> Archive:
         return self.archives.setdefault((attempt_id, kind), Archive())
+
+    def has_served_storage(self, times: int) -> bool:
+        return self.storage_streams == times
 
     # ---- the contract ----
 
@@ -256,6 +260,7 @@ class FakeControlPlane(DaemonServiceServicer):
         request_iterator: AsyncIterator[daemon_service_pb2.ServeStorageRequest],
         context: object,
     ) -> AsyncIterator[daemon_service_pb2.ServeStorageResponse]:
+        self.storage_streams += 1
         reader = asyncio.create_task(self._read_storage(request_iterator))
         try:
             while True:

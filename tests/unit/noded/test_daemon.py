@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 
 import pytest
 
@@ -311,3 +312,22 @@ async def test_an_attempt_id_that_is_no_name_is_refused(
     outside = make_order(2, "true", output_path="bob/digits/2")
     control_plane.order(outside)
     assert (await control_plane.ended(outside.attempt_id)).reason == "EXEC_FAILED"
+
+
+async def test_sessions_that_break_leave_no_task_behind(
+    control_plane: FakeControlPlane, daemon: RunningDaemon
+) -> None:
+    await daemon.connected()
+    port = control_plane.port
+
+    def tasks() -> int:
+        """Those of the daemon and of the library's client side."""
+        return sum("_serve" not in str(task.get_coro()) for task in asyncio.all_tasks())
+
+    await eventually(partial(control_plane.has_served_storage, 1))
+    before = tasks()
+    for again in range(2, 5):
+        await control_plane.stop()
+        await control_plane.start(port)
+        await eventually(partial(control_plane.has_served_storage, again))
+    await eventually(lambda: tasks() <= before)
