@@ -48,8 +48,12 @@ class CuttableProxy:
         while not self._closed:
             try:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(self._target)
             except OSError:
+                continue
+            try:
+                far = socket.create_connection(self._target)
+            except OSError:  # nobody serves there now
+                near.close()
                 continue
             self._sockets += [near, far]
             for source, sink in ((near, far), (far, near)):
