@@ -151,13 +151,17 @@ async def _serve(settings: config.Config) -> None:
     logger.info("serving on %s%s", address, " with TLS" if identity else "")
 
     timers = [
-        asyncio.create_task(_watch_leases(runtime, leases)),
+        asyncio.create_task(watch_leases(runtime, leases)),
         asyncio.create_task(_trim_requests(runtime)),
-        asyncio.create_task(_keep_retention(store, archive, settings.log_retention_days)),
     ]
+    if settings.log_retention_days > 0:
+        retention = _keep_retention(store, archive, settings.log_retention_days)
+        timers.append(asyncio.create_task(retention))
     stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({stopped, running}, return_when=asyncio.FIRST_COMPLETED)
+    # None of them ends by itself: one that does has failed, and all of it stops, loudly.
+    await asyncio.wait({stopped, running, *timers}, return_when=asyncio.FIRST_COMPLETED)
     logger.info("stopping")
+    failed = [timer for timer in timers if timer.done()]
     for timer in timers:
         timer.cancel()
     (settings.control / "address").unlink(missing_ok=True)
@@ -165,6 +169,7 @@ async def _serve(settings: config.Config) -> None:
     runtime.stop()
     try:
         await running
+        await asyncio.gather(*failed)
     finally:
         daemon_logs.close()
         archive.close()
@@ -225,13 +230,17 @@ def _services(
     return services, daemon_logs
 
 
-async def _watch_leases(runtime: Runtime, leases: Leases) -> None:
+async def watch_leases(runtime: Runtime, leases: Leases) -> None:
     """Twice in a heartbeat or so: which leases ran out, and that time has passed."""
     step = min(1.0, leases.lease_seconds / 10)
     while True:
         await asyncio.sleep(step)
         for node_name in leases.expired(time.monotonic()):
-            runtime.post(NodeLeaseExpired(node_name))
+            try:
+                await runtime.submit(NodeLeaseExpired(node_name))
+            except DomainError as fault:
+                logger.warning("node %s is not marked as LOST yet: %s", node_name, fault.message)
+                leases.start([node_name], time.monotonic() - leases.lease_seconds)
         runtime.post(TimePassed())
 
 
@@ -243,8 +252,11 @@ async def _trim_requests(runtime: Runtime) -> None:
 
 async def _keep_retention(store: Store, archive: Archive, days: float) -> None:
     since = 0.0
-    while days > 0:
-        since = await asyncio.to_thread(remove_old_logs, store, archive, days, since)
+    while True:
+        try:
+            since = await asyncio.to_thread(remove_old_logs, store, archive, days, since)
+        except (DomainError, OSError) as fault:
+            logger.error("old logs are not removed now: %s", fault)
         await asyncio.sleep(RETENTION_SECONDS)
 
 

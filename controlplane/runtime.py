@@ -55,6 +55,11 @@ PAUSE_PER_CYCLE: Final = 4.0
 # Pause after a failed commit, so that a full disk is not hammered.
 RELOAD_SECONDS: Final = 0.2
 
+REACTOR_FAILED: Final = (
+    "The control plane failed on this request; its log has the details. Nothing was changed."
+)
+SCHEDULER_FAILED: Final = "the scheduler failed; waiting jobs stay"
+
 
 @dataclass(slots=True)
 class _Pending:
@@ -202,7 +207,14 @@ class Runtime:
                 self._launcher.dispatch(effect)
 
     def _react(self, event: Event, now: float, changes: list[Change], effects: list[Effect]) -> Any:
-        outcome = on_event(self.cluster, event, now, self._settings)
+        try:
+            outcome = on_event(self.cluster, event, now, self._settings)
+        except DomainError:
+            raise
+        except Exception as fault:
+            # The reactor has changed nothing yet: what it fails on is no one else's trouble.
+            logger.exception("%s cannot be handled", type(event).__name__)
+            raise DomainError(REACTOR_FAILED, reason="INTERNAL") from fault
         self.cluster.apply(outcome.changes)
         if outcome.waiting is not None:
             self.cluster.note_waiting(outcome.waiting)
@@ -222,9 +234,16 @@ class Runtime:
         if not snapshot.pending:
             return
         if self._last_cycle_seconds <= INLINE_CYCLE_SECONDS:
-            plan = self._timed_schedule(snapshot, now)
+            try:
+                plan = self._timed_schedule(snapshot, now)
+            except Exception:
+                logger.exception(SCHEDULER_FAILED)
+                return
             self._pace()
-            self._react(PlanMade(plan), now, changes, effects)
+            try:
+                self._react(PlanMade(plan), now, changes, effects)
+            except DomainError as refused:
+                logger.error("the plan was refused: %s", refused.message)
             return
         loop = asyncio.get_running_loop()
         self._planning = loop.run_in_executor(
@@ -253,7 +272,7 @@ class Runtime:
         self._pace()
         error = planning.exception()
         if error is not None:
-            logger.error("the scheduler failed; waiting jobs stay", exc_info=error)
+            logger.error(SCHEDULER_FAILED, exc_info=error)
             return
         self.post(PlanMade(planning.result()))
 

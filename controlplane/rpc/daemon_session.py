@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -123,14 +122,14 @@ class DaemonSessions:
             if reader.done():
                 reader.result()
         finally:
-            if reader is not None:
-                reader.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await reader
             if self._launcher.detach(node_name, outbox):
                 # A daemon that connected anew has the same epoch: only its newest session counts.
                 self._runtime.post(NodeDisconnected(node_name, hello.epoch))
             logger.info("node %s disconnected, epoch %d", node_name, hello.epoch)
+            if reader is not None:
+                reader.cancel()
+                # What it failed of was raised above, if anybody still wants to hear it.
+                await asyncio.gather(reader, return_exceptions=True)
 
     async def _listen(
         self,

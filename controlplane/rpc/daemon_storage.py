@@ -89,6 +89,7 @@ class DaemonStorage:
             for answer in stream.waiting.values():
                 if not answer.done():
                     answer.set_exception(_unreachable(node_name))
+            await asyncio.gather(reader, return_exceptions=True)
 
     async def _listen(
         self, stream: _Stream, requests: AsyncIterator[pb.ServeStorageRequest]

@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from controlplane.__main__ import watch_leases
 from controlplane.domain.changes import Change
 from controlplane.domain.effects import StartAttempt
-from controlplane.domain.errors import NotFound, StoreUnavailable
+from controlplane.domain.errors import DomainError, NotFound, StoreUnavailable
 from controlplane.domain.events import (
     ExperimentSubmitted,
     KillRequested,
     NodeConnected,
     UserCreated,
 )
-from controlplane.domain.model import ApiKey, Experiment, NodeInventory
+from controlplane.domain.model import ApiKey, Experiment, NodeInventory, NodeStateName
+from controlplane.domain.plan import Plan, Snapshot
 from controlplane.launch.protocol import LaunchEffect
-from controlplane.runtime import Runtime
+from controlplane.leases import Leases
+from controlplane.runtime import Runtime, Schedule
 from controlplane.scheduler.cycle import schedule
 from controlplane.store.memory import MemoryStore
 from riseml.spec.model import TrainSpec
@@ -69,9 +73,11 @@ def submitted(request_id: str) -> ExperimentSubmitted:
 
 
 @contextlib.asynccontextmanager
-async def running(store: GatedStore) -> AsyncIterator[tuple[Runtime, RecordingLauncher]]:
+async def running(
+    store: GatedStore, plan: Schedule = schedule
+) -> AsyncIterator[tuple[Runtime, RecordingLauncher]]:
     launcher = RecordingLauncher(store)
-    runtime = Runtime(store, launcher, schedule)
+    runtime = Runtime(store, launcher, plan)
     task = asyncio.create_task(runtime.run())
     if "ana" not in runtime.cluster.users:
         await runtime.submit(UserCreated("ana", "", True, ApiKey("k", "ana", "00", "", 0.0)))
@@ -158,6 +164,42 @@ async def test_a_refused_event_reaches_its_caller_and_no_one_else() -> None:
     assert isinstance(answers[1], tuple)
 
 
+async def test_an_event_that_cannot_be_handled_fails_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = GatedStore()
+    async with running(store) as (runtime, _):
+        malformed = NodeConnected(None, 1)  # type: ignore[arg-type]
+        answers: list[object] = await asyncio.gather(
+            runtime.submit(malformed), runtime.submit(submitted("r1")), return_exceptions=True
+        )
+        assert isinstance(answers[0], DomainError) and answers[0].reason == "INTERNAL"
+        assert isinstance(answers[1], tuple)
+    assert "NodeConnected cannot be handled" in caplog.text
+
+
+async def test_a_scheduler_that_fails_leaves_jobs_waiting_and_everything_else_going(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures = 1
+
+    def fail_once(snapshot: Snapshot, now: float) -> Plan:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise ZeroDivisionError
+        return schedule(snapshot, now)
+
+    store = GatedStore()
+    async with running(store, fail_once) as (runtime, launcher):
+        await runtime.submit(NodeConnected(NodeInventory("n1", "boot", "1", 4000, 8 << 30), 1))
+        await runtime.submit(submitted("r1"))
+        assert not launcher.effects
+        await runtime.submit(submitted("r2"))
+        assert len(launcher.effects) == 2
+    assert "the scheduler failed" in caplog.text
+
+
 async def test_a_stop_during_a_commit_is_not_missed() -> None:
     store = GatedStore()
     runtime = Runtime(store, RecordingLauncher(store), schedule)
@@ -182,3 +224,18 @@ async def test_a_restart_finds_what_was_committed_and_numbers_go_on() -> None:
         await runtime.submit(submitted("r2"))
         assert runtime.feed.change_number == number + 1
         assert "ana.2" in runtime.cluster.experiments
+
+
+async def test_a_lease_that_ran_out_while_the_disk_was_full_is_not_forgotten() -> None:
+    store = GatedStore()
+    async with running(store) as (runtime, _):
+        await runtime.submit(NodeConnected(NodeInventory("n1", "boot", "1", 4000, 8 << 30), 1))
+        store.failures = 1
+        leases = Leases(0.05)
+        leases.start(["n1"], time.monotonic())
+        watching = asyncio.create_task(watch_leases(runtime, leases))
+        async with asyncio.timeout(10):
+            while runtime.cluster.nodes["n1"].state != NodeStateName.LOST:
+                await asyncio.sleep(0.01)
+        watching.cancel()
+    assert not store.failures
