@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,11 @@ PARTIAL_PREFIX: Final = ".partial-"
 
 
 class BlobWriter:
-    """Receives one blob in chunks; `finish` makes it visible, leaving early removes it."""
+    """Receives one blob in chunks; `finish` makes it visible, leaving early removes it.
+
+    `close` may come from another thread while a chunk is being written: it waits for that, so the
+    descriptor is never another file's by the time it is written to.
+    """
 
     def __init__(self, target: Path, sha256: bytes, size_bytes: int) -> None:
         self._target = target
@@ -30,13 +35,9 @@ class BlobWriter:
         self._size_bytes = size_bytes
         self._received = 0
         self._hash = hashlib.sha256()
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=PARTIAL_PREFIX)
-        except OSError as fault:
-            raise _disk_fault(fault, target.parent) from fault
-        self._descriptor = descriptor
-        self._partial = Path(name)
+        self._lock = threading.Lock()
+        self._partial: tuple[int, Path] | None = None
+        self._closed = False
 
     def write(self, data: bytes) -> None:
         """Adds a chunk. Raises DataLoss as soon as more comes than was announced."""
@@ -48,12 +49,10 @@ class BlobWriter:
                 reason="BLOB_MISMATCH",
             )
         self._hash.update(data)
-        try:
+        with self._writing() as (descriptor, _):
             view = memoryview(data)
             while view:
-                view = view[os.write(self._descriptor, view) :]
-        except OSError as fault:
-            raise _disk_fault(fault, self._target.parent) from fault
+                view = view[os.write(descriptor, view) :]
 
     def finish(self) -> int:
         """Checks and stores the blob; returns its size."""
@@ -63,17 +62,36 @@ class BlobWriter:
                 "it was sent. Run the command again.",
                 reason="BLOB_MISMATCH",
             )
-        try:
-            os.fsync(self._descriptor)
-            self._partial.rename(self._target)
-        except OSError as fault:
-            raise _disk_fault(fault, self._target.parent) from fault
+        with self._writing() as (descriptor, partial):
+            os.fsync(descriptor)
+            partial.rename(self._target)
         return self._received
 
     def close(self) -> None:
         """Ends the writer; what was not finished is removed."""
-        os.close(self._descriptor)
-        self._partial.unlink(missing_ok=True)
+        with self._lock:
+            self._closed = True
+            if self._partial is not None:
+                descriptor, partial = self._partial
+                self._partial = None
+                os.close(descriptor)
+                partial.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[tuple[int, Path]]:
+        """The partial file, made when it is needed first. Raises ResourceExhausted."""
+        folder = self._target.parent
+        with self._lock:
+            if self._closed:
+                raise ValueError("this blob is not received any more")
+            try:
+                if self._partial is None:
+                    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    descriptor, name = tempfile.mkstemp(dir=folder, prefix=PARTIAL_PREFIX)
+                    self._partial = descriptor, Path(name)
+                yield self._partial
+            except OSError as fault:
+                raise _disk_fault(fault, folder) from fault
 
 
 class Blobs:

@@ -104,9 +104,7 @@ class ProjectService(project_service_pb2_grpc.ProjectServiceServicer):
                         raise InvalidRequest(
                             f"A blob has at most {MAX_BLOB_BYTES} bytes.", reason="BLOB_TOO_LARGE"
                         )
-                    writer = await asyncio.to_thread(
-                        self._blobs.writer, user_name, chunk.sha256, chunk.size_bytes
-                    )
+                    writer = self._blobs.writer(user_name, chunk.sha256, chunk.size_bytes)
                 if chunk.data:
                     await asyncio.to_thread(writer.write, chunk.data)
                 if chunk.last:
@@ -116,7 +114,8 @@ class ProjectService(project_service_pb2_grpc.ProjectServiceServicer):
                     writer = None
         finally:
             if writer is not None:
-                writer.close()
+                # Cut off, perhaps while a thread writes: the closing waits for that, this doesn't.
+                asyncio.get_running_loop().run_in_executor(None, writer.close)
         return pb.UploadBlobsResponse(blobs_stored=stored, bytes_stored=stored_bytes)
 
     async def CreateRevision(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,23 @@ def test_a_blob_that_does_not_match_its_hash_is_not_kept(tmp_path: Path) -> None
     writer.close()
     assert blobs.missing("ana", [claimed]) == [claimed]
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_closing_waits_for_a_chunk_that_another_thread_writes(tmp_path: Path) -> None:
+    """Else the chunk goes to whatever file gets the descriptor's number next."""
+    writer = Blobs(tmp_path).writer("ana", b"\0" * 32, 200 << 20)
+    other = tmp_path / "other"
+    chunk = b"x" * (50 << 20)
+    with ThreadPoolExecutor(1) as thread:
+        writing = thread.submit(writer.write, chunk)
+        writer.close()
+        with other.open("wb"):
+            with contextlib.suppress(ValueError):  # had it not begun yet
+                writing.result()
+            with pytest.raises(ValueError, match="not received any more"):
+                writer.write(b"late")
+    assert other.read_bytes() == b""
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and p != other]
 
 
 def test_what_a_cut_off_upload_left_is_removed_at_the_next_start(tmp_path: Path) -> None:

@@ -236,6 +236,6 @@ async def test_a_lease_that_ran_out_while_the_disk_was_full_is_not_forgotten() -
         watching = asyncio.create_task(watch_leases(runtime, leases))
         async with asyncio.timeout(10):
             while runtime.cluster.nodes["n1"].state != NodeStateName.LOST:
-                await asyncio.sleep(0.01)
+                await asyncio.wait({watching}, timeout=0.01)
         watching.cancel()
     assert not store.failures
