@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 from controlplane.config import Config
 from controlplane.domain.events import NodeTokenCreated, UserCreated
@@ -34,12 +35,21 @@ async def write_embedded_token(runtime: Runtime, config: Config, ca_pem: bytes) 
     folder = config.home / "node" / name
     folder.mkdir(parents=True, exist_ok=True, mode=0o711)
     path = folder / "token"
+    authority = ca_pem.decode() or None
     known = runtime.cluster.node_tokens.get(name)
     if known is not None and path.exists():
-        kept = json.loads(path.read_bytes()).get("token", "")
-        if hash_credential(kept) == known.sha256:
+        kept = json.loads(path.read_bytes())
+        token = kept.get("token", "")
+        if hash_credential(token) == known.sha256:
+            # Whether there is TLS may have changed since: the node goes by what stands here.
+            if kept.get("ca_pem") != authority:
+                _write_token(path, name, token, authority)
             return
     token = new_credential()
-    content = {"node_name": name, "token": token, "ca_pem": ca_pem.decode() or None}
-    write_private(path, (json.dumps(content) + "\n").encode())
+    _write_token(path, name, token, authority)
     await runtime.submit(NodeTokenCreated(name, hash_credential(token)))
+
+
+def _write_token(path: Path, node_name: str, token: str, ca_pem: str | None) -> None:
+    content = {"node_name": node_name, "token": token, "ca_pem": ca_pem}
+    write_private(path, (json.dumps(content) + "\n").encode())

@@ -1,0 +1,46 @@
+"""What the first start makes, and what later starts keep of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from controlplane import config
+from controlplane.bootstrap import write_embedded_token
+from controlplane.launch.daemon import DaemonLauncher
+from controlplane.runtime import Runtime
+from controlplane.scheduler.cycle import schedule
+from controlplane.store.memory import MemoryStore
+
+
+@pytest.fixture
+async def runtime() -> AsyncIterator[Runtime]:
+    made = Runtime(MemoryStore(), DaemonLauncher(), schedule)
+    task = asyncio.create_task(made.run())
+    yield made
+    made.stop()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def written(home: Path) -> dict[str, str | None]:
+    content: dict[str, str | None] = json.loads((home / "node" / "vm" / "token").read_text())
+    return content
+
+
+async def test_embedded_node_keeps_its_token_and_learns_whether_there_is_tls(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    settings = config.parse(["--home", str(tmp_path), "--embedded-node", "vm"])
+    await write_embedded_token(runtime, settings, b"an authority")
+    first = written(tmp_path)
+    assert first["ca_pem"] == "an authority"
+    await write_embedded_token(runtime, settings, b"")
+    assert written(tmp_path) == first | {"ca_pem": None}
+    await write_embedded_token(runtime, settings, b"another")
+    assert written(tmp_path) == first | {"ca_pem": "another"}
