@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from riseml.errors import RisemlError
+from shell.command import UsageError
 
 
 class HomeInUse(RisemlError):
@@ -40,6 +41,18 @@ def node_name(text: str) -> str:
 def own_node_name() -> str:
     """The node name of this machine."""
     return node_name(socket.gethostname())
+
+
+def plain_host(text: str) -> str:
+    """The host of ``--listen``, a name or an address without brackets. Raises UsageError for one
+    with a port.
+    """
+    host = text.removeprefix("[").removesuffix("]")
+    if not host or "/" in host or host.count(":") == 1 or ("[" in text) != text.endswith("]"):
+        raise UsageError(
+            f"--listen {text}: write a host name or an address, and the port with --port."
+        )
+    return host
 
 
 def own_addresses() -> list[str]:

@@ -20,7 +20,14 @@ from riseml.v1 import node_pb2
 from shell.children import Child, Ended, end_leftovers, how_it_died, remember
 from shell.command import UsageError, Values
 from shell.context import Context
-from shell.home import HomeLock, find_home, node_name, own_addresses, own_node_name
+from shell.home import (
+    HomeLock,
+    find_home,
+    node_name,
+    own_addresses,
+    own_node_name,
+    plain_host,
+)
 from shell.nodes import node_summary
 from shell.render import json_text
 
@@ -64,7 +71,7 @@ class EmbeddedCluster:
         self._context = context
         self._home = home
         self._name = name
-        self._host = values.text("listen")
+        self._host = plain_host(values.text("listen"))
         self._port = values.number("port")
         self._tls_names = values.words("tls_name")
         self._gpus = values.text("simulate_gpus")

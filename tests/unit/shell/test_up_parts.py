@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from shell.children import Child, Ended, end_leftovers, how_it_died, remember
-from shell.home import HomeInUse, HomeLock, find_home, node_name
+from shell.command import UsageError
+from shell.home import HomeInUse, HomeLock, find_home, node_name, plain_host
 
 
 def test_home_is_named_by_option_then_variable_then_platform(tmp_path: Path) -> None:
@@ -151,3 +152,16 @@ def test_pid_that_now_belongs_to_another_is_left_alone(tmp_path: Path) -> None:
 def test_damaged_list_of_children_ends_nobody(tmp_path: Path, content: str) -> None:
     (tmp_path / "pids").write_text(content)
     assert end_leftovers(tmp_path / "pids") == []
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:7433", "head:0", "", "[::1", "http://head"])
+def test_listen_takes_a_host_and_says_where_the_port_goes(text: str) -> None:
+    with pytest.raises(UsageError, match="--port"):
+        plain_host(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "host"), [("::1", "::1"), ("[::1]", "::1"), ("0.0.0.0", "0.0.0.0"), ("head", "head")]
+)
+def test_listen_takes_addresses_with_and_without_brackets(text: str, host: str) -> None:
+    assert plain_host(text) == host
