@@ -60,6 +60,7 @@ class ShippedOutput:
             FileTailer(directory.results_path),
             watch_path=directory.results_path,
             acked_path=f"{directory.path}/results.acked",
+            mask=Mask(secrets),
         )
 
     def complete(self, attempt_id: str, log_bytes: int, results_bytes: int) -> None:

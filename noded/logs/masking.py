@@ -9,6 +9,7 @@ itself, from any offset at which an earlier chunk ended.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,6 +18,7 @@ MIN_SECRET_BYTES: Final = 4
 PREFIX_BYTES: Final = 40
 """Of every line that the shim writes: time, stream, flag and a blank after each."""
 FLAG_AT: Final = 38
+_NUMBER: Final = re.compile(rb"[0-9.eE+-]+")
 _OPEN_LINES: Final = (b" stdout P ", b" stderr P ")
 
 
@@ -95,11 +97,18 @@ class Mask:
         return bytes(masked[:cut])
 
     def raw(self, chunk: bytes) -> bytes:
-        """For a stream without a format: values that are whole within the chunk."""
+        """For results, lines of JSON: values that are whole within the chunk. A secret that looks
+        like a number is left alone: it would make metrics and times unreadable wherever its digits
+        happen to stand."""
+        masked = bytearray(chunk)
         for secret in self._secrets:
-            if secret in chunk:
-                chunk = chunk.replace(secret, b"*" * len(secret))
-        return chunk
+            if _NUMBER.fullmatch(secret):
+                continue
+            at = chunk.find(secret)
+            while at >= 0:
+                masked[at : at + len(secret)] = b"*" * len(secret)
+                at = chunk.find(secret, at + 1)
+        return bytes(masked)
 
     def restart(self) -> None:
         """The next chunk is not the one that follows the last."""

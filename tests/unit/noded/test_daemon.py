@@ -98,6 +98,17 @@ async def test_secrets_are_masked_in_what_is_shipped(
     assert text_of(await control_plane.log_of(order.attempt_id)) == "key=********** end\n"
 
 
+async def test_secrets_are_masked_in_results_too(
+    control_plane: FakeControlPlane, daemon: RunningDaemon, make_order: MakeOrder
+) -> None:
+    await daemon.connected()
+    order = make_order(
+        1, "echo $KEY >> $RISEML_RESULTS", env={"KEY": "hunter2222"}, secret_env_names=["KEY"]
+    )
+    control_plane.order(order)
+    assert await control_plane.log_of(order.attempt_id, RESULTS) == b"**********\n"
+
+
 async def test_a_forgotten_attempt_leaves_nothing_once_it_is_shipped(
     control_plane: FakeControlPlane, daemon: RunningDaemon, make_order: MakeOrder
 ) -> None:

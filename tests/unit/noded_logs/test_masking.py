@@ -75,6 +75,15 @@ def test_results_are_masked_as_plain_bytes() -> None:
     assert Mask(["hunter2!"]).raw(b'{"key": "hunter2!"}\n') == b'{"key": "********"}\n'
 
 
+def test_secret_within_another_uncovers_nothing_of_it() -> None:
+    assert Mask(["hunt", "hunter2!"]).raw(b'"hunter2!" "hunt"') == b'"********" "****"'
+
+
+def test_digits_of_a_secret_do_not_spoil_numbers_of_results() -> None:
+    line = b'{"time_ns":17951234,"metrics":{"loss":0.1234}}\n'
+    assert Mask(["1234", "0.12"]).raw(line) == line
+
+
 pieces = st.sampled_from(
     [b"hunter2!", b"hunt", b"er2!", b"ab", b"abab", b"second line", b"second ", b"2026", b"x", b" "]
 )
