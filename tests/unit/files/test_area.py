@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -209,13 +210,14 @@ def test_a_parsed_path_never_leaves_its_tree(path: str) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None
 )
 def test_no_operation_touches_anything_outside(tmp_path: Path, path: str, other: str) -> None:
-    root = tmp_path / "root"
-    root.mkdir(exist_ok=True)
-    outside = tmp_path / "outside"
-    outside.mkdir(exist_ok=True)
+    # Examples share tmp_path; what one leaves in its tree must not be there for the next.
+    around = Path(tempfile.mkdtemp(dir=tmp_path))
+    root = around / "root"
+    root.mkdir()
+    outside = around / "outside"
+    outside.mkdir()
     (outside / "a").write_text("untouched")
-    if not (root / "link").is_symlink():
-        (root / "link").symlink_to(outside)
+    (root / "link").symlink_to(outside)
     area = FileArea(root)
     operations: list[Callable[[], object]] = [
         lambda: area.write(path, 0, b"x", finish(b"x")),
@@ -231,6 +233,6 @@ def test_no_operation_touches_anything_outside(tmp_path: Path, path: str, other:
             operation()
         except FileAreaError:
             continue
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["outside", "root"]
+    assert sorted(p.name for p in around.iterdir()) == ["outside", "root"]
     assert [p.name for p in outside.iterdir()] == ["a"]
     assert (outside / "a").read_text() == "untouched"
