@@ -26,6 +26,8 @@ def main(count: str, slots: str) -> None:
 
     with tempfile.TemporaryDirectory(prefix="riseml-bench-") as folder:
         os.chdir(folder)
+        # It leaves folders of its own behind.
+        os.environ["TMPDIR"] = folder
         with LocalCluster(worker_config=WorkerConfig(cores=int(slots))) as cluster:
             client = cluster.client()
             _array(client, Job, Path(folder, "warm"), 64)
