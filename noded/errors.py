@@ -43,6 +43,12 @@ class UserNotServed(StartFailed):
     reason = "USER_NOT_SERVED"
 
 
+class PortTaken(StartFailed):
+    """Another program listens on the port that the gang would meet at."""
+
+    reason = "PORT_TAKEN"
+
+
 class NoSpaceLeft(StartFailed):
     """The disk under the node's directories is full."""
 

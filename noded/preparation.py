@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from noded.attempt_dir import AttemptDir, disk_refused
-from noded.errors import NoSpaceLeft, StartFailed, UserNotServed, WrongUser
+from noded.errors import NoSpaceLeft, PortTaken, StartFailed, UserNotServed, WrongUser
 from noded.job_environment import (
     JobBase,
     configuration_text,
@@ -102,6 +103,7 @@ class Preparation:
         `added` are an environment's variables. Raises StartFailed.
         """
         identity = self.identity(order.user_name)
+        _check_port(order)
         try:
             self._make_home(order.user_name, identity)
             output = self._make_output(order, identity)
@@ -232,6 +234,27 @@ class Preparation:
             file.write(text)
         os.chmod(path, 0o644)
         return path
+
+
+def _check_port(order: daemon_pb2.AttemptOrder) -> None:
+    """Raises PortTaken, where the job would only fail to listen, or meet a stranger.
+
+    Members other than the first listen on theirs in TensorFlow alone.
+    """
+    own = (order.job_type, order.job_number)
+    port = next((p.port for p in order.peers if (p.job_type, p.job_number) == own), 0)
+    if not port or (order.rank > 0 and order.framework != "tensorflow"):
+        return
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", port))
+        except OSError as error:
+            raise PortTaken(
+                f"port {port} of this node, where the gang was to meet, is taken by another "
+                f"program ({error.strerror}): stop that, or give the daemon other ports "
+                "(`first_port` and `last_port` of its configuration)"
+            ) from error
 
 
 def _exists(name: str, dir_fd: int) -> bool:

@@ -70,6 +70,7 @@ def _place(
     pinned = draft.cluster.pinned_nodes(experiment) if experiment.generation else ()
     generation = experiment.generation + 1
     attempts: list[Attempt] = []
+    hosts = _nodes_by_address(draft) if len(gang) > 1 else {}
     try:
         for job in gang:
             member = by_job[job.id]
@@ -79,7 +80,10 @@ def _place(
             held = usage.get(node.name)
             if held is None:
                 held = usage[node.name] = draft.cluster.usage_of(node.name).copy()
-            attempt = _attempt(draft, job, member, node, held, generation, len(gang) > 1)
+            attempt = _attempt(draft, job, member, node, held, generation)
+            if len(gang) > 1:
+                taken = _ports_of_host(draft, node, hosts, usage)
+                attempt = replace(attempt, port=_free_port(node, taken))
             held.add(attempt)
             attempts.append(attempt)
     except _Rejected:
@@ -117,7 +121,6 @@ def _attempt(
     node: Node,
     held: NodeUsage,
     generation: int,
-    in_gang: bool,
 ) -> Attempt:
     resources, inventory = job.resources, node.inventory
     if resources.cpu_milli > inventory.cpu_milli - held.cpu_milli:
@@ -137,7 +140,6 @@ def _attempt(
         gpus=member.gpus,
         cpu_milli=resources.cpu_milli,
         memory_bytes=resources.memory_bytes,
-        port=_free_port(node, held) if in_gang else 0,
     )
 
 
@@ -166,11 +168,29 @@ def _check_gpus(
             raise _Rejected(f"GPU {gpu.index} of node {node.name} has too little memory")
 
 
-def _free_port(node: Node, held: NodeUsage) -> int:
+def _nodes_by_address(draft: Draft) -> dict[str, list[str]]:
+    """Several daemons may run on one host; a node without an address is a host of its own."""
+    hosts: dict[str, list[str]] = {}
+    for name, node in draft.cluster.nodes.items():
+        hosts.setdefault(node.inventory.address or name, []).append(name)
+    return hosts
+
+
+def _ports_of_host(
+    draft: Draft, node: Node, hosts: dict[str, list[str]], usage: dict[str, NodeUsage]
+) -> set[int]:
+    """Rendezvous ports that gangs hold on the node's host, whichever daemon runs them."""
+    taken: set[int] = set()
+    for name in hosts[node.inventory.address or node.name]:
+        taken |= (usage.get(name) or draft.cluster.usage_of(name)).ports
+    return taken
+
+
+def _free_port(node: Node, taken: set[int]) -> int:
     inventory = node.inventory
     if inventory.first_port > 0:
         for port in range(inventory.first_port, inventory.last_port + 1):
-            if port not in held.ports:
+            if port not in taken:
                 return port
     raise _Rejected(f"node {node.name} has no free rendezvous port")
 

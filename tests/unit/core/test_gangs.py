@@ -40,6 +40,18 @@ def test_members_know_each_other_by_address_and_free_port() -> None:
     assert (first.rank, second.rank) == (0, 1)
 
 
+def test_daemons_that_share_a_host_share_its_ports() -> None:
+    world = World()
+    for name in ("n1", "n2"):
+        world.connect(name, address="host.example", cpu_milli=2000)
+    for _ in range(2):
+        world.submit(spec(roles=gang(("worker", 2)), framework="jax"))
+        world.plan()
+    attempts = [world.attempt(f"ana.{e}.worker.{n}-1") for e in (1, 2) for n in (1, 2)]
+    assert {a.node_name for a in attempts} == {"n1", "n2"}
+    assert sorted(a.port for a in attempts) == [20000, 20001, 20002, 20003]
+
+
 def test_ports_are_free_again_for_the_next_gang() -> None:
     world = workers()
     for attempt_id in (W1, W2):

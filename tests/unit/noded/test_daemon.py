@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from functools import partial
 
 import pytest
@@ -323,6 +324,22 @@ async def test_an_attempt_id_that_is_no_name_is_refused(
     outside = make_order(2, "true", output_path="bob/digits/2")
     control_plane.order(outside)
     assert (await control_plane.ended(outside.attempt_id)).reason == "EXEC_FAILED"
+
+
+async def test_a_port_that_another_program_holds_is_named_before_the_gang_fails_on_it(
+    control_plane: FakeControlPlane, daemon: RunningDaemon, make_order: MakeOrder
+) -> None:
+    await daemon.connected()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        peers = [
+            daemon_pb2.Peer(job_type="train", job_number=n, rank=n - 1, host="h", port=taken)
+            for n in (1, 2)
+        ]
+        order = make_order(1, "true", framework="pytorch", peers=peers)
+        control_plane.order(order)
+        report = await control_plane.ended(order.attempt_id)
+    assert report.reason == "PORT_TAKEN" and f"port {taken} of this node" in report.message
 
 
 async def test_sessions_that_break_leave_no_task_behind(
