@@ -258,9 +258,8 @@ class Builds:
         if report.message:
             how += f": {report.message}"
         lines = self._last_lines(report.attempt_id)
-        return f"the build of the environment {how}" + (
-            f"; its last lines:\n{lines}" if lines else ""
-        )
+        # The first line says it all: what has room for one line shows no more.
+        return f"the build of the environment {how}" + (f"\n{lines}" if lines else "")
 
     def _finish(self, running: _Running, problem: str) -> None:
         self._running.pop(running.environment.path, None)

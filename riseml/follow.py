@@ -240,7 +240,8 @@ def past_lines(
     merger = LogMerger(since_ns=since_ns)
     merger.expect(attempt_ids(experiments, wanted))
     if not tail_lines:
-        for experiment in experiments:
+        # A set ends in the same moment as the last of its children: its line comes after theirs.
+        for experiment in (*experiments[1:], experiments[0]):
             _note_history(merger, experiment, since_ns)
     for record in LogReader(client, id, tail_lines=tail_lines, since_ns=since_ns):
         if isinstance(record, LogBytes):

@@ -78,6 +78,11 @@ def why(reason: str, message: str) -> str:
     return message or reason.replace("_", " ").lower()
 
 
+def why_briefly(reason: str, message: str) -> str:
+    """The first line of ``why``: a failed build's message goes on with its last lines of output."""
+    return why(reason, message).partition("\n")[0]
+
+
 class JobNames:
     """Learns how many jobs of a type there are, so that an only one needs no number:
     ``17.train``.
@@ -126,7 +131,7 @@ class StateNotes:
         if len(crew) > 1:
             for job in crew:
                 yield from self._job_change(job, now_ns)
-        detail = why(experiment.reason, experiment.message)
+        detail = why_briefly(experiment.reason, experiment.message)
         if experiment.state == state_pb2.STATE_PENDING and experiment.pending_reasons:
             detail = experiment.pending_reasons[0]
         before, _ = self._seen.get(experiment.id, (-1, ""))
@@ -166,7 +171,7 @@ class StateNotes:
             return
         attempt = newest_attempt(job)
         time_ns = now_ns
-        detail = why(job.reason, job.message)
+        detail = why_briefly(job.reason, job.message)
         if attempt is not None:
             if job.state == state_pb2.STATE_RUNNING:
                 time_ns = time_ns_of(attempt.start_time) or now_ns
@@ -200,9 +205,9 @@ def history(experiment: experiment_pb2.Experiment) -> Iterator[tuple[int, str, s
                 text = f"--> RUNNING (on {attempt.node_name})"
                 yield time_ns_of(attempt.start_time), job.id, text
             if attempt.HasField("end_time") and newest is not None and attempt.id != newest.id:
-                detail = why(attempt.reason, attempt.message) or how_it_ended(attempt)
+                detail = why_briefly(attempt.reason, attempt.message) or how_it_ended(attempt)
                 text = f"--> {attempt_state_name(attempt.state)} ({detail})"
                 yield time_ns_of(attempt.end_time), job.id, text
     if has_ended(experiment) and experiment.HasField("end_time"):
-        detail = why(experiment.reason, experiment.message)
+        detail = why_briefly(experiment.reason, experiment.message)
         yield time_ns_of(experiment.end_time), experiment.id, _end_text(experiment, detail)

@@ -168,3 +168,21 @@ def test_past_lines_merge_jobs_and_show_what_they_went_through(
         "1.train.1 three",
         "1 --> FAILED (exit code 1)",
     ]
+
+
+def test_set_ends_after_the_child_that_ended_in_the_same_moment(
+    client: Client, cluster: FakeCluster
+) -> None:
+    root = ended()
+    del root.jobs[:]
+    root.set.child_count = 2
+    cluster.put(root)
+    for number in (1, 2):
+        child = ended(f"ana.1.{number}")
+        child.child_number = number
+        cluster.put(child)
+        cluster.write_log(f"ana.1.{number}.train.1-1", b"", end=True)
+    names = JobNames()
+    found = [(got.source, got.text) for got in past_lines(client, "ana.1", names=names)]
+    assert found[-1] == ("ana.1", b"--> FINISHED")
+    assert {source for source, _ in found[-3:-1]} == {"ana.1.1", "ana.1.2"}

@@ -39,6 +39,11 @@ def test_children_end_where_they_end_and_their_set_at_the_end() -> None:
     assert notes(root, child) == ["ana.1.1 --> FINISHED", "ana.1 --> FINISHED"]
 
 
+def test_message_of_several_lines_is_told_by_its_first() -> None:
+    failed = one("ana.1", state_pb2.STATE_FAILED, message="the build failed\n$ pip\nERROR: no")
+    assert notes(failed) == ["ana.1 --> FAILED (the build failed)"]
+
+
 def test_jobs_of_a_gang_are_told_one_by_one() -> None:
     made = one("ana.1")
     second = made.jobs.add(id="ana.1.train.2", type="train", number=2)
