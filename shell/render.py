@@ -8,7 +8,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -17,6 +17,7 @@ from shell.context import Context
 if TYPE_CHECKING:
     from google.protobuf.message import Message
     from google.protobuf.timestamp_pb2 import Timestamp
+    from rich.table import Table
 
 Item = TypeVar("Item", bound="Message")
 
@@ -48,6 +49,8 @@ _ANSI: Final = {
     "red": "31",
     "magenta": "35",
 }
+_LONG_WORD: Final = 20
+_BREAK: Final = re.compile(r"\s*[\n\t]\s*")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -136,21 +139,42 @@ def show_rows(
         context.say(empty)
         return
     to_right = set(right)
+    rows = [[_BREAK.sub(" ", cell) for cell in row] for row in rows]
     if not context.out_is_terminal:
         context.stdout.write(_aligned(titles, rows, to_right))
         return
     from rich.console import Console
+
+    console = Console(
+        file=context.stdout, color_system="auto" if context.colour else None, highlight=False
+    )
+    console.print(rich_table(titles, rows, to_right))
+
+
+def rich_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Set[str]) -> Table:
+    """A table for a terminal of any width: words such as ids and states stay whole as long as
+    there is anything else to wrap, and nothing is cut off.
+    """
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for title in titles:
-        table.add_column(title, justify="right" if title in to_right else "left")
+    for place, title in enumerate(titles):
+        table.add_column(
+            title,
+            justify="right" if title in right else "left",
+            overflow="fold",
+            min_width=_unbroken([row[place] for row in rows]),
+        )
     for row in rows:
         table.add_row(*(Text(cell, style=STATE_COLOURS.get(cell, "")) for cell in row))
-    Console(
-        file=context.stdout, color_system="auto" if context.colour else None, highlight=False
-    ).print(table)
+    return table
+
+
+def _unbroken(cells: Sequence[str]) -> int | None:
+    """The width that a column of words needs to keep them whole; None for one of texts."""
+    width = max(map(len, cells), default=0)
+    return None if width > _LONG_WORD or any(" " in cell for cell in cells) else width
 
 
 def _aligned(titles: Sequence[str], rows: Sequence[Sequence[str]], right: set[str]) -> str:

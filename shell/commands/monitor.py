@@ -11,7 +11,7 @@ from shell.command import Values
 from shell.context import Context
 from shell.load import Rows, gpu_rows, gpus_of, job_rows, node_rows
 from shell.recent import canonical
-from shell.render import STATE_COLOURS, as_mapping, json_text, plain, show_rows
+from shell.render import as_mapping, json_text, plain, rich_table, show_rows
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -103,13 +103,5 @@ def _live(context: Context, view: View) -> None:
 
 
 def _table(rows: Rows) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for title in rows.titles:
-        table.add_column(title, justify="right" if title in rows.right else "left")
-    for row in rows.rows:
-        cells = [plain(cell) for cell in row]
-        table.add_row(*(Text(cell, style=STATE_COLOURS.get(cell, "")) for cell in cells))
-    return table
+    cells = [[plain(cell) for cell in row] for row in rows.rows]
+    return rich_table(rows.titles, cells, rows.right)

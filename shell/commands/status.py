@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 import time
 
 from riseml.spec.gpus import format_gpus
@@ -16,6 +18,7 @@ from riseml.states import (
     state_name,
     time_ns_of,
     why,
+    why_briefly,
 )
 from riseml.v1 import experiment_pb2, job_pb2, spec_pb2
 from shell.command import Values
@@ -97,10 +100,15 @@ def _what(experiment: experiment_pb2.Experiment) -> str:
         ended = counts.finished_count + counts.failed_count + counts.killed_count
         text = f"{ended}/{counts.child_count} children ended, {counts.running_count} running"
         return f"{text}, {counts.failed_count} failed" if counts.failed_count else text
-    parameters = " ".join(f"{p.name}={p.value}" for p in experiment.parameters)
+    parameters = " ".join(f"{p.name}={_value(p.value)}" for p in experiment.parameters)
     reasons = list(experiment.pending_reasons)
-    detail = reasons[0] if reasons else why(experiment.reason, experiment.message)
+    detail = reasons[0] if reasons else why_briefly(experiment.reason, experiment.message)
     return " | ".join(part for part in (parameters, detail) if part)
+
+
+def _value(text: str) -> str:
+    """A parameter's value; quoted where it would not be seen where it begins and ends."""
+    return text if re.fullmatch(r"[^\s\"'|]+", text) else json.dumps(text, ensure_ascii=False)
 
 
 def _detail(context: Context, id: str) -> int:
@@ -136,7 +144,7 @@ def _facts(experiment: experiment_pb2.Experiment) -> list[tuple[str, str]]:
         ("project", experiment.project),
         ("state", f"{state} ({detail})" if detail else state),
         ("waits", "\n".join(experiment.pending_reasons)),
-        ("parameters", "\n".join(f"{p.name} = {p.value}" for p in experiment.parameters)),
+        ("parameters", "\n".join(f"{p.name} = {_value(p.value)}" for p in experiment.parameters)),
         ("created", local_time(experiment.create_time)),
         ("started", local_time(experiment.start_time)),
         ("ended", local_time(experiment.end_time)),
@@ -177,7 +185,7 @@ def _show_jobs(context: Context, experiment: experiment_pb2.Experiment) -> None:
     for job in experiment.jobs:
         for earlier in list(job.attempts)[:-1]:
             if not has_ended(experiment) or earlier.reason:
-                ended = why(earlier.reason, earlier.message) or how_it_ended(earlier)
+                ended = why_briefly(earlier.reason, earlier.message) or how_it_ended(earlier)
                 state = attempt_state_name(earlier.state)
                 context.say(f"Earlier attempt {earlier.generation} of {job.id}: {state}, {ended}.")
 

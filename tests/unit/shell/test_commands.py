@@ -97,6 +97,32 @@ def test_status_of_a_set_shows_children_and_parameters(
     assert [child["id"] for child in json.loads(line.out)["children"]] == ["ana.1.1", "ana.1.2"]
 
 
+def test_narrow_terminals_show_ids_and_states_whole(
+    line: CommandLine, cluster: FakeCluster
+) -> None:
+    made = one("ana.1", state_pb2.STATE_FINISHED, message="a long story of many words " * 3)
+    made.parameters.add(name="msg", value="a\nb")
+    cluster.put(made)
+    line.at_terminal()
+    line.context.environ = {**line.context.environ, "NO_COLOR": "1"}
+    for width in ("60", "80"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("COLUMNS", width)
+            line.run("status", "-a")
+            assert "FINISHED" in line.out and "digits" in line.out and "…" not in line.out
+            line.run("status", "1")
+            assert "1.train.1" in line.out and "FINISHED" in line.out and "…" not in line.out
+
+
+def test_values_of_parameters_stay_on_their_row(line: CommandLine, cluster: FakeCluster) -> None:
+    made = one("ana.1")
+    made.parameters.add(name="msg", value="a b\nc")
+    made.parameters.add(name="lr", value="0.1")
+    cluster.put(made)
+    line.run("status")
+    assert line.out.splitlines()[1].endswith('msg="a b\\nc" lr=0.1')
+
+
 def test_kill_names_what_it_killed(line: CommandLine, cluster: FakeCluster) -> None:
     cluster.put(one("ana.1"))
     cluster.put(one("ana.2"))
