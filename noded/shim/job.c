@@ -70,9 +70,6 @@ static const char *become_job(const struct spec *spec, int out_fd, int err_fd)
 {
     char text[16];
     setsid();
-    for (int i = 0; i < spec->cgroup_procs_count; i++)
-        if (!write_small_file(spec->cgroup_procs[i], "0"))
-            return "join its cgroup";
     if (spec->has_oom_score_adj) {
         snprintf(text, sizeof text, "%d", spec->oom_score_adj);
         write_small_file("/proc/self/oom_score_adj", text);
@@ -122,6 +119,67 @@ __attribute__((noinline)) void job_spawn(struct job *job, const struct spec *spe
         shared->failed_stage = "create its process";
     }
     shared->pid = pid;
+}
+
+/* ---- control groups ---- */
+
+static bool join_groups(const struct spec *spec, pid_t pid)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%d", (int)pid);
+    for (int i = 0; i < spec->cgroup_procs_count; i++)
+        if (!write_small_file(spec->cgroup_procs[i], text))
+            return errno == ESRCH; /* it has ended */
+    return true;
+}
+
+/* The children of one thread, as the kernel lists them; 0 where it keeps no such list. */
+static size_t children_of(const char *tid_path, pid_t *found, size_t limit)
+{
+    char path[128], text[4096];
+    size_t count = 0;
+    snprintf(path, sizeof path, "%s/children", tid_path);
+    if (read_small_file(path, text, sizeof text) <= 0)
+        return 0;
+    for (char *at = text, *next; count < limit; at = next) {
+        long pid = strtol(at, &next, 10);
+        if (next == at)
+            break;
+        found[count++] = (pid_t)pid;
+    }
+    return count;
+}
+
+/* A process is born in its parent's groups: once a parent has joined, only children from before are outside. */
+static bool join_below(const struct spec *spec, pid_t pid, int depth)
+{
+    char path[64], tid_path[96];
+    bool joined = true;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *threads = depth > 0 ? opendir(path) : NULL;
+    if (threads == NULL)
+        return true;
+    for (struct dirent *entry; (entry = readdir(threads)) != NULL;) {
+        pid_t children[256];
+        if (!isdigit((unsigned char)entry->d_name[0]))
+            continue;
+        snprintf(tid_path, sizeof tid_path, "%s/%.16s", path, entry->d_name);
+        size_t count = children_of(tid_path, children, sizeof children / sizeof *children);
+        for (size_t i = 0; i < count; i++)
+            joined = join_groups(spec, children[i]) && join_below(spec, children[i], depth - 1) && joined;
+    }
+    closedir(threads);
+    return joined;
+}
+
+/* After the start, not before exec: entering a group can wait 15 ms for the kernel (a grace period of RCU), and
+   the job need not wait with it. Twice, for one whose parent ended meanwhile has become our own child. */
+bool job_join_cgroups(const struct job *job, const struct spec *spec)
+{
+    enum { DEPTH = 16 };
+    if (spec->cgroup_procs_count == 0)
+        return true;
+    return join_groups(spec, job->pid) && join_below(spec, getpid(), DEPTH) && join_below(spec, getpid(), DEPTH);
 }
 
 /* ---- end ---- */

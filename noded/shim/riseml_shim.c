@@ -340,8 +340,8 @@ static bool start(struct shim *shim)
         not_started(shim, "start_failed", "open the pipes", errno);
         return false;
     }
-    shim->status.exec_ns = clock_ns(CLOCK_REALTIME);
     job_spawn(&shim->job, &shim->spec, write_ends[0], write_ends[1]);
+    shim->status.exec_ns = clock_ns(CLOCK_REALTIME); /* vfork: exec has worked by now */
     close(write_ends[0]);
     close(write_ends[1]);
     if (shim->job.failed_stage != NULL) {
@@ -389,6 +389,10 @@ int main(int argc, char **argv)
         shim.contact_check_ns = 0;
     }
     publish(&shim, "running", false);
+    if (!job_join_cgroups(&shim.job, &shim.spec)) {
+        snprintf(shim.status.message, sizeof shim.status.message, "could not join its cgroup: %s", strerror(errno));
+        begin_stop(&shim, 0, "start_failed", clock_ns(CLOCK_MONOTONIC));
+    }
     supervise(&shim);
     finish(&shim, "exited");
     return 0;

@@ -95,6 +95,7 @@ struct job {
 
 void job_spawn(struct job *job, const struct spec *spec, int out_fd, int err_fd);
 /* All that descends from this process: one look that sends `signal`; or everything ended by SIGKILL. */
+bool job_join_cgroups(const struct job *job, const struct spec *spec);
 void descendants_signal(int signal);
 void descendants_kill(const struct spec *spec);
 uint64_t cgroup_oom_kills(const struct spec *spec);
