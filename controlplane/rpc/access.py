@@ -15,7 +15,7 @@ from typing import Final
 class Access(enum.Enum):
     """Whose credential a call needs."""
 
-    # No credential: health and reflection only.
+    # No credential: health only.
     ANYONE = "anyone"
     # Any enabled user.
     USER = "user"
@@ -86,7 +86,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Access]]] = {
         "List": Access.ANYONE,
         "Watch": Access.ANYONE,
     },
-    "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": Access.ANYONE},
+    "grpc.reflection.v1alpha.ServerReflection": {"ServerReflectionInfo": Access.USER},
 }
 
 ACCESS: Final[Mapping[str, Access]] = {

@@ -95,7 +95,7 @@ def test_no_call_is_answered_without_a_valid_credential(
     assert info.domain == "riseml"
 
 
-def test_health_and_reflection_are_served_to_anyone(cluster: Cluster) -> None:
+def test_health_is_served_to_anyone_and_reflection_to_users(cluster: Cluster) -> None:
     with grpc.insecure_channel(cluster.address) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
         for service in ("", "riseml.v1.ExperimentService"):
@@ -103,7 +103,11 @@ def test_health_and_reflection_are_served_to_anyone(cluster: Cluster) -> None:
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
         request = reflection_pb2.ServerReflectionRequest(list_services="")
-        (listed,) = reflection.ServerReflectionInfo(iter([request]), timeout=10)
+        with pytest.raises(grpc.RpcError) as refused:
+            list(reflection.ServerReflectionInfo(iter([request]), timeout=10))
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        metadata = (("authorization", f"Bearer {cluster.admin_key}"),)
+        (listed,) = reflection.ServerReflectionInfo(iter([request]), timeout=10, metadata=metadata)
     names = {service.name for service in listed.list_services_response.service}
     assert {"riseml.v1.ExperimentService", "riseml.v1.DaemonService"} <= names
 

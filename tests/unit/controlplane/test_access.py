@@ -31,9 +31,9 @@ def test_every_service_of_the_contract_is_served() -> None:
     assert set(SERVICE_NAMES) == set(services_of_the_contract())
 
 
-def test_only_health_and_reflection_are_open_to_anyone() -> None:
+def test_only_health_is_open_to_anyone() -> None:
     open_methods = {method for method, access in ACCESS.items() if access is Access.ANYONE}
-    assert all(m.startswith(("/grpc.health.", "/grpc.reflection.")) for m in open_methods)
+    assert all(m.startswith("/grpc.health.") for m in open_methods)
 
 
 def test_daemons_and_users_have_apart_apis() -> None:
