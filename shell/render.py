@@ -17,6 +17,7 @@ from shell.context import Context
 if TYPE_CHECKING:
     from google.protobuf.message import Message
     from google.protobuf.timestamp_pb2 import Timestamp
+    from rich.console import JustifyMethod
     from rich.table import Table
 
 Item = TypeVar("Item", bound="Message")
@@ -49,7 +50,9 @@ _ANSI: Final = {
     "red": "31",
     "magenta": "35",
 }
-_LONG_WORD: Final = 20
+_WHOLE: Final = frozenset({"ID", "JOB", "NAME", "NODE", "STATE", "RESULT"})
+"""Titles of columns whose words are looked up or typed again."""
+
 _BREAK: Final = re.compile(r"\s*[\n\t]\s*")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -152,29 +155,17 @@ def show_rows(
 
 
 def rich_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Set[str]) -> Table:
-    """A table for a terminal of any width: words such as ids and states stay whole as long as
-    there is anything else to wrap, and nothing is cut off.
-    """
+    """A table for a terminal: ids, names and states stay whole, the rest is wrapped."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for place, title in enumerate(titles):
-        table.add_column(
-            title,
-            justify="right" if title in right else "left",
-            overflow="fold",
-            min_width=_unbroken([row[place] for row in rows]),
-        )
+    for title in titles:
+        justify: JustifyMethod = "right" if title in right else "left"
+        table.add_column(title, justify=justify, overflow="fold", no_wrap=title in _WHOLE)
     for row in rows:
         table.add_row(*(Text(cell, style=STATE_COLOURS.get(cell, "")) for cell in row))
     return table
-
-
-def _unbroken(cells: Sequence[str]) -> int | None:
-    """The width that a column of words needs to keep them whole; None for one of texts."""
-    width = max(map(len, cells), default=0)
-    return None if width > _LONG_WORD or any(" " in cell for cell in cells) else width
 
 
 def _aligned(titles: Sequence[str], rows: Sequence[Sequence[str]], right: set[str]) -> str:
