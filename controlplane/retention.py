@@ -23,6 +23,7 @@ def remove_old_logs(store: Store, archive: Archive, retention_days: float, since
         ended = store.ended_between(done, limit, BATCH)
         for attempt in store.attempts([e.id for e in ended]):
             archive.remove(attempt.id)
-        if len(ended) < BATCH:
+        done = limit if len(ended) < BATCH else ended[-1].end_time or limit
+        archive.removed_until = done
+        if done == limit:
             return limit
-        done = ended[-1].end_time or limit

@@ -66,6 +66,8 @@ class Archive:
         self._root = root
         self._file_ops = file_ops or OsFileOps()
         self._open: OrderedDict[tuple[str, Kind], _Open] = OrderedDict()
+        # Retention has removed what ended until then, in seconds since the epoch.
+        self.removed_until = 0.0
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def path(self, attempt_id: str, kind: Kind = Kind.OUTPUT) -> Path:

@@ -109,7 +109,7 @@ class LogService(log_service_pb2_grpc.LogServiceServicer):
     ) -> AsyncIterator[pb.TailLogsResponse]:
         """What the archive has beyond the cursor, chunk by chunk; memory holds one at a time."""
         loop = asyncio.get_running_loop()
-        end = self._archive.end(attempt.id)
+        end = self._archive.end(attempt.id) or self._removed_bytes(attempt)
         while cursors[attempt.id] < end:
             offset = cursors[attempt.id]
             data = await loop.run_in_executor(
@@ -130,6 +130,12 @@ class LogService(log_service_pb2_grpc.LogServiceServicer):
             yield pb.TailLogsResponse(
                 attempt_id=attempt.id, chunk=pb.LogChunk(offset=offset, data=data)
             )
+
+    def _removed_bytes(self, attempt: Attempt) -> int:
+        """Of a log that retention took; 0 for any other."""
+        ended = attempt.end_time if attempt.state.ended else None
+        removed = ended is not None and ended <= self._archive.removed_until
+        return max(0, attempt.final_log_offset) if removed else 0
 
     def _finished(self, attempt: Attempt, cursor: int, follow: bool) -> bool:
         if not follow:

@@ -102,7 +102,7 @@ class Cluster:
     def __init__(self, home: Path, options: Sequence[str] = (), host: str = "127.0.0.1") -> None:
         self.home = home
         self._host = host
-        self._options = list(options)
+        self.control_plane_options = list(options)
         self._port = 0
         self.control_plane = self._control_plane_program()
         self.nodes: dict[str, Program] = {}
@@ -120,7 +120,7 @@ class Cluster:
                 f"{self._host}:{self._port}",
                 "--embedded-node",
                 "n1",
-                *self._options,
+                *self.control_plane_options,
             ],
             self.home / "control-plane.log",
         )

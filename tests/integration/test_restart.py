@@ -9,7 +9,14 @@ import pytest
 from riseml import errors
 from riseml.sync import sync_tree
 from riseml.v1 import state_pb2
-from tests.integration.cluster import running_cluster, spec, submit
+from tests.integration.cluster import (
+    output,
+    running_cluster,
+    spec,
+    submit,
+    wait_for,
+    wait_state,
+)
 
 
 def test_the_same_code_is_the_same_revision_after_a_restart(tmp_path: Path) -> None:
@@ -48,3 +55,22 @@ def test_numbers_go_on_and_a_watch_of_before_is_told_to_list_again() -> None:
         assert states == dict.fromkeys((first, second, "admin.3"), state_pb2.STATE_PENDING)
         with pytest.raises(errors.ChangesCompacted):
             list(client.experiments.watch(change_number=number))
+
+
+def test_who_follows_a_log_that_retention_took_is_told_so_and_does_not_wait() -> None:
+    with running_cluster() as cluster:
+        client = cluster.client()
+        experiment_id = submit(client, spec("echo gone"))
+        wait_state(client, experiment_id, state_pb2.STATE_FINISHED)
+        attempt_id = f"{experiment_id}.train.1-1"
+        assert output(client, attempt_id) == b"gone\n"
+        cluster.control_plane.stop()
+        cluster.control_plane_options.append("--log-retention-days=0.000001")
+        cluster.start_control_plane()
+        logs = cluster.home / "control" / "logs"
+        wait_for(lambda: not list(logs.rglob("*.log")), "the log to be removed")
+        for follow in (True, False):
+            answers = list(client.logs.tail(attempt_id, follow=follow))
+            assert [a.WhichOneof("record") for a in answers] == ["gap", "eof"]
+            assert answers[0].gap.reason == "removed by retention"
+            assert answers[1].eof.final_offset == answers[0].gap.length_bytes > 0
