@@ -114,16 +114,23 @@ class RevisionCache:
                 del self._users[revision_id]
 
     async def _tree(self, revision_id: str, attempt_id: str) -> tuple[TreeFile, ...]:
-        tree = self._trees.get(revision_id)
-        if tree is not None and self._missing(tree) == []:
-            return tree
-        task = self._fetching.get(revision_id)
-        if task is None:
-            task = asyncio.create_task(self._fetch(revision_id, attempt_id))
-            self._fetching[revision_id] = task
-            task.add_done_callback(lambda _: self._fetching.pop(revision_id, None))
-        # An attempt that is stopped meanwhile takes nothing away from others that wait for it.
-        return await asyncio.shield(task)
+        while True:
+            tree = self._trees.get(revision_id)
+            if tree is not None and self._missing(tree) == []:
+                return tree
+            task = self._fetching.get(revision_id)
+            ours = task is None
+            if task is None:
+                task = asyncio.create_task(self._fetch(revision_id, attempt_id))
+                self._fetching[revision_id] = task
+                task.add_done_callback(lambda _: self._fetching.pop(revision_id, None))
+            # An attempt that is stopped meanwhile takes nothing away from others that wait for it,
+            try:
+                return await asyncio.shield(task)
+            except CodeFetchFailed:
+                # not even when the code is refused to it because it is over.
+                if ours:
+                    raise
 
     async def _fetch(self, revision_id: str, attempt_id: str) -> tuple[TreeFile, ...]:
         problem = ""

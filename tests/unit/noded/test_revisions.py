@@ -22,11 +22,15 @@ class FakeSource:
         self.revisions = revisions
         self.faults: list[Exception] = []
         self.damage = False
+        self.over: set[str] = set()
         self.sent: list[bytes] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def manifest(self, revision_id: str, attempt_id: str) -> tuple[TreeFile, ...]:
+        if attempt_id in self.over:
+            await self.gate.wait()
+            raise CodeFetchFailed(f"{attempt_id} uses no such revision")
         if self.faults:
             raise self.faults.pop(0)
         return tuple(
@@ -93,6 +97,26 @@ async def test_a_refusal_is_final_and_endless_trouble_ends(tmp_path: Path) -> No
     with pytest.raises(CodeFetchFailed, match="did not arrive: gone"):
         async with cache.hold("r", "x"):
             pass
+
+
+async def test_code_refused_to_an_attempt_that_is_over_still_comes_for_the_next(
+    tmp_path: Path,
+) -> None:
+    source = FakeSource({"r": {"a": b"content"}})
+    source.over = {"killed"}
+    source.gate.clear()
+    cache = cache_of(tmp_path, source)
+
+    async def use(attempt_id: str) -> bytes:
+        async with cache.hold("r", attempt_id) as tree:
+            return cache.read(tree[0])
+
+    killed, wanted = asyncio.create_task(use("killed")), asyncio.create_task(use("wanted"))
+    await asyncio.sleep(0)
+    source.gate.set()
+    assert await wanted == b"content"
+    with pytest.raises(CodeFetchFailed):
+        await killed
 
 
 async def test_one_fetch_serves_all_who_wait_and_survives_who_leaves(tmp_path: Path) -> None:
