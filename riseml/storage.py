@@ -133,7 +133,8 @@ class Copier:
         """
         present = self._present(target)
         count = 0
-        for path, file in _local_files(source):
+        # All are looked at before the first is sent: a folder with a link in it is not half copied.
+        for path, file in list(_local_files(source)):
             count += 1
             status = file.stat()
             known = present.get(path)

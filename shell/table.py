@@ -135,8 +135,9 @@ _WORK: Final = (
             Argument("TO", "file or folder, there or here", completes=Completes.PLACE),
         ),
         options=(Option(("-r", "--recursive"), "a folder with all in it"),),
-        more=f"{_PLACES} An interrupted copy goes on where it stopped.",
-        examples=("cp -r images data://cats/", "cp output://17/model.pkl ."),
+        more=f"{_PLACES} A folder becomes TO, or goes into it where TO ends with a slash. "
+        "An interrupted copy goes on where it stopped.",
+        examples=("cp -r images data://cats/images", "cp output://17/model.pkl ."),
     ),
     Command(
         ("rm",),

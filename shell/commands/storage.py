@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from riseml.client import Client
@@ -10,6 +12,7 @@ from riseml.errors import NotFound, TransferError
 from riseml.revisions import download_revision
 from riseml.spec.units import format_memory
 from riseml.storage import Copier, RemotePlace, is_remote, parse_place
+from riseml.v1 import experiment_pb2
 from riseml.v1 import storage_service_pb2 as pb
 from shell.command import UsageError, Values
 from shell.context import Context
@@ -23,9 +26,12 @@ def ls(context: Context, values: Values) -> int:
     place = _remote(context, values.text("PLACE"))
     recursive = values.flag("recursive")
     prefix = f"{place.path}/" if place.path else ""
+    children = _children(context, place)
     show_list(
         context,
-        context.client.storage.list(place.uri, recursive=recursive),
+        _list_set(context, children, recursive)
+        if children
+        else context.client.storage.list(place.uri, recursive=recursive),
         [
             Column[pb.FileInfo]("SIZE", _size, right=True),
             Column("MODIFIED", lambda info: local_time(info.modify_time)),
@@ -96,16 +102,20 @@ def pull(context: Context, values: Values) -> int:
                 progress=bar.show,
             )
     elif experiment.HasField("set"):
-        count = sum(
-            _pull_output(context, client, child.id, folder / str(child.child_number))
-            for child in client.experiments.list(set_id=id)
-        )
+        count = _pull_set(context, client.experiments.list(set_id=id), folder)
     else:
         count = _pull_output(context, client, experiment.id, folder)
     context.say(
         f"{count} file{'' if count == 1 else 's'} in {os.path.relpath(folder, context.folder)}."
     )
     return 0
+
+
+def _pull_set(context: Context, children: Iterable[experiment_pb2.Experiment], folder: Path) -> int:
+    return sum(
+        _pull_output(context, context.client, child.id, folder / str(child.child_number))
+        for child in children
+    )
 
 
 def _pull_output(context: Context, client: Client, id: str, folder: Path) -> int:
@@ -131,6 +141,35 @@ def _remote(context: Context, text: str) -> RemotePlace:
     return place
 
 
+def _children(context: Context, place: RemotePlace) -> list[experiment_pb2.Experiment]:
+    """The children whose outputs make up that of a set; empty for any other place."""
+    if place.path or place.tree == "data://":
+        return []
+    id = canonical(context, place.tree.removeprefix("output://").rstrip("/"))
+    experiment = context.client.experiments.get(id).experiment
+    if not experiment.HasField("set"):
+        return []
+    found = context.client.experiments.list(set_id=experiment.id)
+    return sorted(found, key=lambda child: child.child_number)
+
+
+def _list_set(
+    context: Context, children: Iterable[experiment_pb2.Experiment], recursive: bool
+) -> Iterator[pb.FileInfo]:
+    """A set's output: a folder for each child, named by its number."""
+    for child in children:
+        folder = str(child.child_number)
+        changed = child.end_time if child.HasField("end_time") else child.create_time
+        yield pb.FileInfo(path=folder, directory=True, modify_time=changed)
+        if not recursive:
+            continue
+        # A child that has not run has no output yet.
+        with contextlib.suppress(NotFound):
+            for info in context.client.storage.list(f"output://{child.id}/", recursive=True):
+                info.path = f"{folder}/{info.path}"
+                yield info
+
+
 def _download(context: Context, copier: Copier, source: str, target: str, recursive: bool) -> int:
     place = _remote(context, source)
     local = context.folder / target
@@ -146,8 +185,16 @@ def _download(context: Context, copier: Copier, source: str, target: str, recurs
         return 1
     if not recursive:
         raise UsageError(f"{source} is a folder; copy it with cp -r.")
-    into = local / place.name if local.is_dir() and place.name else local
-    return copier.download_tree(place, into)
+    into = local / place.name if _names_folder(target) else local
+    children = _children(context, place)
+    return _pull_set(context, children, into) if children else copier.download_tree(place, into)
+
+
+def _names_folder(target: str) -> bool:
+    """Whether a copied folder goes into the target; else it becomes the target. Whether that is
+    there does not matter, or else an interrupted copy would not go on where it stopped.
+    """
+    return target.endswith("/") or target.rpartition("/")[2] in (".", "..")
 
 
 def _upload(context: Context, copier: Copier, source: str, target: str, recursive: bool) -> int:
@@ -162,8 +209,8 @@ def _upload(context: Context, copier: Copier, source: str, target: str, recursiv
         return 1
     if not recursive:
         raise UsageError(f"{source} is a folder; copy it with cp -r.")
-    exists = _is_folder(context, place)
-    return copier.upload_tree(local, place.below(name) if exists and place.path else place)
+    whole = not place.path or _names_folder(target)
+    return copier.upload_tree(local, place.below(name) if whole else place)
 
 
 def _is_folder(context: Context, place: RemotePlace) -> bool:

@@ -93,11 +93,15 @@ def test_tree_is_uploaded_once(copier: Copier, cluster: FakeCluster, tmp_path: P
     assert "WriteFile" not in cluster.calls
 
 
-def test_links_are_not_uploaded(copier: Copier, tmp_path: Path) -> None:
+def test_links_are_not_uploaded_nor_what_lies_beside_them(
+    copier: Copier, cluster: FakeCluster, tmp_path: Path
+) -> None:
     (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "before").write_text("x")
     (tmp_path / "t" / "passwd").symlink_to("/etc/passwd")
     with pytest.raises(TransferError, match="is a link"):
         copier.upload_tree(tmp_path / "t", parse_place("data://t"))
+    assert not cluster.files
     with pytest.raises(TransferError):
         copier.upload(tmp_path / "t" / "passwd", parse_place("data://t"))
 

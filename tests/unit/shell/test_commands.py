@@ -282,6 +282,35 @@ def test_folders_need_r(line: CommandLine, cluster: FakeCluster) -> None:
     assert line.run("rm", "-rf", "data://x") == OK
 
 
+def test_folder_is_copied_to_the_same_place_each_time(
+    line: CommandLine, cluster: FakeCluster
+) -> None:
+    (line.folder / "d").mkdir()
+    (line.folder / "d" / "f").write_bytes(b"hello")
+    for target, path in (("data://", "d/f"), ("data://x/", "x/d/f"), ("data://y", "y/f")):
+        cluster.files.clear()
+        for _ in range(2):
+            assert line.run("cp", "-r", "d", target) == OK
+            assert list(cluster.files) == [path]
+    for target, path in ((".", "y/f"), ("back/", "back/y/f"), ("new", "new/f")):
+        for _ in range(2):
+            assert line.run("cp", "-r", "data://y", target) == OK
+            assert (line.folder / path).read_bytes() == b"hello"
+    assert not (line.folder / "new" / "y").exists()
+
+
+def test_output_of_a_set_is_a_folder_for_each_child(
+    line: CommandLine, cluster: FakeCluster
+) -> None:
+    root = one("ana.7")
+    root.set.child_count = 2
+    cluster.put(root)
+    for number in (1, 2):
+        cluster.put(one(f"ana.7.{number}", state_pb2.STATE_FINISHED, child_number=number))
+    assert line.run("ls", "output://7") == OK
+    assert [row.split()[-1] for row in line.out.splitlines()] == ["NAME", "1/", "2/"]
+
+
 def test_copy_needs_one_side_here_and_one_there(line: CommandLine) -> None:
     assert line.run("cp", "a", "b") == USAGE
     assert line.run("cp", "data://a", "data://b") == USAGE
