@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from controlplane.core.orders import output_path
 from controlplane.domain.errors import (
+    DomainError,
     FailedPrecondition,
     InvalidRequest,
     NotFound,
@@ -35,6 +37,23 @@ class _Place:
 
     tree: FileTree
     path: str
+    uri: str
+    """Of the tree."""
+    folder: str = ""
+    """Of the tree, below what paths in the messages of whoever serves it are relative to."""
+
+    @contextlib.contextmanager
+    def in_words_of_caller(self) -> Iterator[None]:
+        """Lets messages name the URI that the caller knows, not where the files lie."""
+        try:
+            yield
+        except DomainError as error:
+            path, colon, what = error.message.partition(": ")
+            asked = f"{self.folder}/{self.path}".strip("/")
+            if colon and asked and f"{path}/".startswith(f"{asked}/"):
+                inside = path.removeprefix(self.folder).strip("/")
+                error.message = f"{self.uri}{inside}: {what}"
+            raise
 
 
 class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
@@ -49,9 +68,10 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
     async def ListFiles(self, request: pb.ListFilesRequest, context: Any) -> pb.ListFilesResponse:
         place = await self._place(request.uri, current_caller(), write=False)
         size = page_size(request.page_size)
-        entries = await place.tree.list_files(
-            place.path, request.recursive, request.page_token, size
-        )
+        with place.in_words_of_caller():
+            entries = await place.tree.list_files(
+                place.path, request.recursive, request.page_token, size
+            )
         return pb.ListFilesResponse(
             files=[file_info(e) for e in entries],
             next_page_token=entries[-1].path if len(entries) == size else "",
@@ -59,7 +79,8 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
 
     async def StatFile(self, request: pb.StatFileRequest, context: Any) -> pb.StatFileResponse:
         place = await self._place(request.uri, current_caller(), write=False)
-        status = await place.tree.stat(place.path)
+        with place.in_words_of_caller():
+            status = await place.tree.stat(place.path)
         if status.entry is None and not status.partial_size_bytes:
             raise NotFound(f"{request.uri}: no such file or directory.", reason="FILE_NOT_FOUND")
         return pb.StatFileResponse(
@@ -74,7 +95,8 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
         offset = request.offset
         first = True
         while True:
-            found = await place.tree.read(place.path, offset, READ_BYTES)
+            with place.in_words_of_caller():
+                found = await place.tree.read(place.path, offset, READ_BYTES)
             if found.data or first:
                 yield pb.ReadFileResponse(
                     offset=offset, data=found.data, total_size_bytes=found.total_size_bytes
@@ -97,7 +119,8 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
             if len(request.data) > MAX_WRITE_BYTES:
                 raise InvalidRequest("At most 1 MiB a message.", reason="CHUNK_TOO_LARGE")
             finish = Finish(request.total_size_bytes, request.sha256) if request.finish else None
-            status = await place.tree.write(place.path, offset, request.data, finish)
+            with place.in_words_of_caller():
+                status = await place.tree.write(place.path, offset, request.data, finish)
             offset += len(request.data)
             if finish is not None:
                 entry = status.entry
@@ -112,7 +135,8 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
         self, request: pb.RemoveFileRequest, context: Any
     ) -> pb.RemoveFileResponse:
         place = await self._place(request.uri, current_caller(), write=True)
-        removed = await place.tree.remove(place.path, request.recursive)
+        with place.in_words_of_caller():
+            removed = await place.tree.remove(place.path, request.recursive)
         return pb.RemoveFileResponse(removed_count=removed)
 
     async def _place(self, uri: str, caller: Caller, *, write: bool) -> _Place:
@@ -123,7 +147,7 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
                     "Only admins change data://; your own files go to output:// of an experiment.",
                     reason="DATA_READ_ONLY",
                 )
-            return _Place(self._data, uri.removeprefix(DATA).strip("/"))
+            return _Place(self._data, uri.removeprefix(DATA).strip("/"), DATA)
         if uri.startswith(OUTPUT):
             name, _, path = uri.removeprefix(OUTPUT).partition("/")
             if not name:
@@ -137,7 +161,12 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
             if experiment.is_set:
                 child, _, path = path.partition("/")
                 experiment = await self._child(experiment, child)
-            return _Place(await self._output_tree(experiment), path.strip("/"))
+            return _Place(
+                await self._output_tree(experiment),
+                path.strip("/"),
+                f"{OUTPUT}{experiment.id}/",
+                output_path(experiment),
+            )
         raise InvalidRequest(
             f"{uri!r} is neither data://PATH nor output://ID/PATH.", reason="INVALID_URI"
         )

@@ -119,6 +119,8 @@ def test_code_parameters_output_and_results_reach_where_they_belong(
     assert {"model.bin", "riseml-configuration.yml"} <= set(files)
     model = b"".join(r.data for r in client.storage.read(f"output://{experiment_id}/model.bin"))
     assert model == b"weights" * 1000
+    with pytest.raises(errors.NotFound, match=rf"^output://{experiment_id}/none: no such file"):
+        client.storage.remove(f"output://{experiment_id}/none")
     number = experiment_id.partition(".")[2]
     path = cluster.home / "output" / "admin" / "shapes" / number / "model.bin"
     assert path.read_bytes() == model
@@ -349,6 +351,8 @@ def test_files_are_copied_resumably_and_paths_cannot_leave(
         with contextlib.suppress(StopIteration), pytest.raises(errors.RisemlError):
             next(iter(client.storage.read(uri)))
     assert client.storage.remove("data://sets", recursive=True) == 2
+    with pytest.raises(errors.NotFound, match=r"^data://sets: no such file"):
+        client.storage.remove("data://sets")
 
 
 def test_secrets_from_the_callers_environment_are_masked_in_logs_and_hidden_in_status(
