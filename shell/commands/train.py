@@ -82,8 +82,9 @@ def _send_code(context: Context, root: Path, project: str) -> project_pb2.Revisi
     with Bar(context) as bar:
         revision = sync_tree(context.client, root, project, progress=tell)
     new = f"{format_memory(sent_bytes)} of them new" if sent_bytes else "nothing new"
+    files = "file" if revision.file_count == 1 else "files"
     context.say(
-        f"Code: {revision.file_count} files, {format_memory(revision.size_bytes)}, {new} "
+        f"Code: {revision.file_count} {files}, {format_memory(revision.size_bytes)}, {new} "
         f"(revision {revision.id[:12]})."
     )
     return revision
