@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from riseml.errors import RisemlError
+from riseml.errors import ResourceExhausted, RisemlError
+from riseml.sync import sync_tree
 from riseml.v1 import state_pb2
 from tests.integration.cluster import (
     DEADLINE_SECONDS,
@@ -141,3 +143,49 @@ def test_a_full_spool_disk_leaves_the_job_running_and_names_what_was_lost() -> N
         assert printed.startswith(b"first\n")
         assert printed.endswith(b"last\n")
         cluster.nodes["n1"].stop()
+
+
+@needs_root
+@pytest.mark.timeout(120)
+def test_a_full_archive_disk_loses_nothing_and_a_full_code_store_refuses_clearly(
+    tmp_path: Path,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(running_cluster(node=False))
+        cluster.control_plane.stop()
+        disk = stack.enter_context(small_disk(cluster.home / "full", "12m"))
+        for name in ("logs", "blobs"):
+            shutil.rmtree(cluster.home / "control" / name, ignore_errors=True)
+            (disk / name).mkdir(mode=0o700)
+            (cluster.home / "control" / name).symlink_to(disk / name)
+        cluster.start_control_plane()
+        cluster.start_node()
+        folder = cluster.home / "shared"
+        folder.mkdir()
+        folder.chmod(0o777)
+        client = cluster.client()
+        job = (
+            f"echo first; while [ ! -e {folder}/print ]; do sleep 0.05; done; "
+            f"head -c 3000000 /dev/urandom | base64 > {folder}/printed; "
+            f"cat {folder}/printed; touch {folder}/done; exit 5"
+        )
+        experiment_id = submit(client, spec(job))
+        attempt_id = f"{experiment_id}.train.1-1"
+        wait_for(lambda: output(client, attempt_id, follow=False) == b"first\n", "the first line")
+
+        ballast = fill(disk)
+        (folder / "print").touch()
+        wait_for((folder / "done").exists, "the job to print all that it has")
+        wait_for(lambda: "not stored yet" in cluster.nodes["n1"].log(), "the daemon to be told")
+        (tmp_path / "code").mkdir()
+        (tmp_path / "code" / "big").write_bytes(os.urandom(1 << 20))
+        with pytest.raises(ResourceExhausted, match="Free space under"):
+            sync_tree(client, tmp_path / "code", "digits", cache=tmp_path / "cache")
+        assert not list((disk / "blobs").rglob(".partial-*"))
+
+        ballast.unlink()
+        sync_tree(client, tmp_path / "code", "digits", cache=tmp_path / "cache")
+        assert wait_state(client, experiment_id, state_pb2.STATE_FAILED).message
+        assert output(client, attempt_id) == b"first\n" + (folder / "printed").read_bytes()
+        for program in (cluster.nodes["n1"], cluster.control_plane):
+            assert program.stop() == 0
