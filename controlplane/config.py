@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import socket
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from riseml.spec.errors import InvalidName
+from riseml.spec.ids import check_user_name
 
 DEFAULT_PORT: Final = 7433
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
@@ -99,6 +103,18 @@ _OPTIONS: Final[dict[str, _Option]] = {
 }
 
 
+# What the file's values have to be; the others are text.
+_TEXT: Final[tuple[tuple[type, ...], str]] = ((str,), "text in quotes")
+_NUMBER: Final[tuple[tuple[type, ...], str]] = ((int, float), "a number")
+_KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
+    "lease_seconds": _NUMBER,
+    "heartbeat_seconds": _NUMBER,
+    "log_retention_days": _NUMBER,
+    "tls_names": ((list,), 'a list such as ["name"]'),
+    "debug": ((bool,), "true or false"),
+}
+
+
 def parse(arguments: Sequence[str]) -> Config:
     """Settings from the command line and its --config file. Raises ConfigError."""
     parser = argparse.ArgumentParser(
@@ -145,13 +161,31 @@ def _read_file(path: str | None) -> dict[str, Any]:
         raise ConfigError(
             f"{path}: unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}"
         )
+    for name, value in settings.items():
+        kinds, words = _KINDS.get(name, _TEXT)
+        if type(value) not in kinds or (name == "tls_names" and not _all_text(value)):
+            raise ConfigError(f"{path}: {name} must be {words}, not {value!r}")
     return settings
+
+
+def _all_text(values: list[object]) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def _check(config: Config) -> None:
     host, _, port = config.listen.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
         raise ConfigError(f"listen must be HOST:PORT, not {config.listen!r}")
+    try:
+        check_user_name(config.admin_name)
+    except InvalidName as wrong:
+        raise ConfigError(f"admin_name: {wrong}") from None
+    if not 0.01 <= config.heartbeat_seconds <= 3600:
+        raise ConfigError(
+            f"heartbeat_seconds must be 0.01 to 3600, not {config.heartbeat_seconds:g}"
+        )
+    if not config.lease_seconds < math.inf or not config.log_retention_days >= 0:
+        raise ConfigError("lease_seconds and log_retention_days must be numbers of 0 or more")
     if config.lease_seconds < 2 * config.heartbeat_seconds:
         raise ConfigError(
             f"lease_seconds ({config.lease_seconds:g}) must be at least twice heartbeat_seconds "

@@ -41,6 +41,13 @@ def test_only_loopback_is_served_in_the_clear(tmp_path: Path, listen: str, tls: 
         ('home = "/x"\nlisten = "7433"', "HOST:PORT"),
         ('home = "/x"\nlease_seconds = 1.0', "at least twice"),
         ("debug = true", "--home DIR"),
+        ("home = 5", "home must be text"),
+        ('home = "/x"\nlease_seconds = "60"', "lease_seconds must be a number"),
+        ('home = "/x"\ntls_names = "gpu-master"', "tls_names must be a list"),
+        ('home = "/x"\ndebug = "no"', "debug must be true or false"),
+        ('home = "/x"\nadmin_name = "ana.b"', "admin_name"),
+        ('home = "/x"\nheartbeat_seconds = -1', "heartbeat_seconds must be"),
+        ('home = "/x"\nlease_seconds = nan', "numbers of 0 or more"),
     ],
 )
 def test_what_cannot_be_used_is_said(tmp_path: Path, text: str, message: str) -> None:
