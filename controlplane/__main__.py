@@ -21,6 +21,7 @@ from importlib import metadata
 from typing import Final
 
 from controlplane import bootstrap, config
+from controlplane.clock import SteadyClock
 from controlplane.code.blobs import Blobs
 from controlplane.core.settings import Settings
 from controlplane.domain.errors import DomainError
@@ -120,7 +121,7 @@ async def _serve(settings: config.Config) -> None:
     (settings.control / "db").mkdir(exist_ok=True, mode=0o700)
     store = open_store(settings.store_url)
     launcher = DaemonLauncher()
-    runtime = Runtime(store, launcher, schedule, settings=_times(settings))
+    runtime = Runtime(store, launcher, schedule, settings=_times(settings), clock=SteadyClock())
     running = asyncio.create_task(runtime.run())
     await runtime.submit(ControlPlaneStarted())
     leases = Leases(settings.lease_seconds)
