@@ -10,7 +10,7 @@ from riseml.follow import Follower
 from riseml.spec.config import Config, read_config
 from riseml.spec.errors import FieldError, InvalidConfig
 from riseml.spec.units import format_memory
-from riseml.states import deciding_attempt, has_ended, how_it_ended, state_name
+from riseml.states import deciding_attempt, has_ended, how_it_ended, state_name, why_briefly
 from riseml.sync import Progress, sync_tree
 from riseml.v1 import experiment_pb2, experiment_service_pb2, project_pb2, state_pb2
 from shell.command import UsageError, Values
@@ -132,7 +132,9 @@ def outcome(context: Context, experiment: experiment_pb2.Experiment) -> str:
     """How it ended and where to look, in a line."""
     name = short(context, experiment.id)
     attempt = deciding_attempt(experiment)
-    ended = how_it_ended(attempt) if attempt is not None else ""
+    ended = why_briefly(experiment.reason, experiment.message)
+    if not ended and attempt is not None:
+        ended = how_it_ended(attempt)
     text = f"{name} is {state_name(experiment.state)}{f' ({ended})' if ended else ''}."
     if experiment.HasField("set"):
         counts = experiment.set

@@ -10,6 +10,7 @@ import grpc
 from riseml.cri import encode
 from riseml.spec.config import read_config
 from riseml.v1 import experiment_pb2, state_pb2
+from shell.commands.train import outcome
 from shell.run import FAILED, INTERRUPTED, OK, USAGE
 from tests.unit.sdk.fake_cluster import FakeCluster, one
 from tests.unit.shell.conftest import CommandLine
@@ -108,6 +109,14 @@ def test_interrupt_leaves_the_experiment_running(line: CommandLine, cluster: Fak
     assert line.run("train") == INTERRUPTED
     assert "1 goes on" in line.err and "riseml logs 1 -f" in line.err
     assert "KillExperiment" not in cluster.calls
+
+
+def test_outcome_without_output_names_the_reason(line: CommandLine, cluster: FakeCluster) -> None:
+    made = ended(137)
+    made.message = "it used more memory than `mem` allows\nand more"
+    assert outcome(line.context, made).startswith(
+        "1 is FAILED (it used more memory than `mem` allows). Its output"
+    )
 
 
 def test_wrong_file_is_refused_with_line_and_key(line: CommandLine, cluster: FakeCluster) -> None:
