@@ -52,7 +52,7 @@ class _Place:
             asked = f"{self.folder}/{self.path}".strip("/")
             if colon and asked and f"{path}/".startswith(f"{asked}/"):
                 inside = path.removeprefix(self.folder).strip("/")
-                error.message = f"{self.uri}{inside}: {what}"
+                error.message = f"{f'{self.uri}{inside}'.rstrip('/')}: {what}"
             raise
 
 
