@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controlplane.core.draft import Draft, Outcome
+from controlplane.domain.effects import EndSession
 from controlplane.domain.errors import AlreadyExists, FailedPrecondition, NotFound
 from controlplane.domain.events import (
     ApiKeyCreated,
@@ -110,6 +111,10 @@ def node_token_deleted(draft: Draft, event: NodeTokenDeleted) -> Outcome:
     if token is None:
         raise NotFound(f"Node {event.node_name!r} has no token.", reason="TOKEN_NOT_FOUND")
     draft.delete(token)
+    node = draft.node(event.node_name)
+    if node is not None:
+        # Who came in with it goes; it is asked for a token when it comes back.
+        draft.effect(EndSession(node.name, node.epoch))
     return draft.outcome()
 
 

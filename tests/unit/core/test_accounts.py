@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from controlplane.domain.effects import EndSession
 from controlplane.domain.errors import AlreadyExists, FailedPrecondition, NotFound
 from controlplane.domain.events import (
     ApiKeyCreated,
@@ -113,6 +114,14 @@ def test_a_new_node_token_replaces_the_old_one() -> None:
     assert world.cluster.node_token_by_hash("bb") is None
     with pytest.raises(NotFound):
         world.send(NodeTokenDeleted("n1"))
+
+
+def test_a_token_that_is_taken_away_ends_the_session_that_it_opened() -> None:
+    world = World()
+    world.send(NodeTokenCreated("n1", "aa"))
+    world.connect("n1", epoch=3)
+    world.send(NodeTokenDeleted("n1"))
+    assert EndSession("n1", 3) in world.effects
 
 
 def test_a_revision_makes_its_project_and_is_recorded_once() -> None:
