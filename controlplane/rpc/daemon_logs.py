@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -18,6 +19,7 @@ from riseml.v1 import daemon_service_pb2 as pb
 logger = logging.getLogger(__name__)
 
 MAX_CHUNK_BYTES: Final = 1 << 20
+COMPLAIN_SECONDS: Final = 60.0
 # Ownership of so many attempts is remembered per stream.
 _KNOWN_LIMIT: Final = 10_000
 
@@ -34,6 +36,7 @@ class DaemonLogs:
         self._backend = backend
         self._archive = archive
         self._broker = broker
+        self._complained_at = -COMPLAIN_SECONDS
         # The archive takes appends from one thread.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="archive")
 
@@ -63,12 +66,19 @@ class DaemonLogs:
                     self._writer, self._append, kind, request
                 )
             except ResourceExhausted as fault:
-                logger.warning("%s", fault.message)
+                self._complain(fault)
                 answer.next_offset = self._archive.end(request.attempt_id, kind)
                 answer.error = fault.message
             if kind is Kind.OUTPUT:
                 self._broker.grew(request.attempt_id)
             yield answer
+
+    def _complain(self, fault: ResourceExhausted) -> None:
+        """Every stream tries again each second: one of them is told of, now and then."""
+        now = time.monotonic()
+        if now - self._complained_at >= COMPLAIN_SECONDS:
+            self._complained_at = now
+            logger.warning("%s", fault.message)
 
     def _append(self, kind: Kind, request: pb.AppendLogRequest) -> int:
         return self._archive.append(

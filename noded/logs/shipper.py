@@ -28,6 +28,7 @@ _SMALL_CHUNK_BYTES: Final = 32 << 10
 _GATHER_SECONDS: Final = 0.01
 _RETRY_SECONDS: Final = 1.0
 _SAVE_SECONDS: Final = 1.0
+_COMPLAIN_SECONDS: Final = 60.0
 _CONTEXT_BYTES: Final = 64 << 10
 
 
@@ -156,6 +157,7 @@ class Shipping:
         self._ready: deque[_Stream] = deque()
         self._work = asyncio.Event()
         self._connected = False
+        self._complained_at = -_COMPLAIN_SECONDS
         self._loop = asyncio.get_running_loop()
 
     # ---- what is shipped ----
@@ -252,10 +254,17 @@ class Shipping:
         if stream.window.final_acked:
             self._finish(stream, "")
         elif answer.error:
-            _log.warning("log of %s not stored yet: %s", answer.attempt_id, answer.error)
+            self._complain(answer)
             self._rest(stream, _RETRY_SECONDS)
         else:
             self._wake(stream)
+
+    def _complain(self, answer: AppendAnswer) -> None:
+        """All streams fail alike when a disk is full: one of them says so, now and then."""
+        now = self._loop.time()
+        if now - self._complained_at >= _COMPLAIN_SECONDS:
+            self._complained_at = now
+            _log.warning("log of %s not stored yet: %s", answer.attempt_id, answer.error)
 
     # ---- one stream's turn ----
 

@@ -223,6 +223,15 @@ async def test_a_full_archive_is_asked_again_later(setup: Setup) -> None:
         assert time.monotonic() - asked < 5
 
 
+async def test_a_full_archive_is_complained_of_once_not_each_second_for_each_log(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    setup.follow()
+    for _ in range(5):
+        setup.shipping.answered(AppendAnswer(ID, OUTPUT, 0, "no space left"))
+    assert caplog.text.count("not stored yet: no space left") == 1
+
+
 async def test_an_unknown_attempt_is_given_up(setup: Setup) -> None:
     setup.write(lines(10))
     setup.archive.unknown = True
