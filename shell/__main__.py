@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from shell.command import UsageError
 from shell.context import Context
@@ -14,7 +17,7 @@ from shell.run import FAILED, INTERRUPTED, OK, USAGE, explain, run_words
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status: 0 ok, 1 failed, 2 usage, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    context = Context()
+    context = Context(*_streams())
     try:
         if not words:
             return _session(context)
@@ -31,17 +34,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         context.disconnect()
 
 
+def _streams() -> tuple[TextIO, TextIO, TextIO]:
+    """Standard output, error and input, whatever we were given: one that is closed holds nothing,
+    and what a terminal's encoding lacks is shown as ``?``.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    # Python has None for a closed one; the program's end closes what is opened here.
+    return (
+        sys.stdout or open(os.devnull, "w", encoding="utf-8"),
+        sys.stderr or open(os.devnull, "w", encoding="utf-8"),
+        sys.stdin or open(os.devnull, encoding="utf-8"),
+    )
+
+
 def _help_words(words: list[str]) -> list[str]:
     return ["help"] if words in (["-h"], ["--help"]) else words
 
 
 def _session(context: Context) -> int:
     """The prompt on a terminal; else the lines of standard input, as a script."""
-    if sys.stdin.isatty() and sys.stdout.isatty():
+    if context.stdin.isatty() and context.stdout.isatty():
         from shell.prompt import run_prompt
 
         return run_prompt(context)
-    return _script(sys.stdin.read().splitlines(), context)
+    return _script(context.stdin.read().splitlines(), context)
 
 
 def _lines(arguments: list[str], context: Context) -> int:

@@ -82,6 +82,28 @@ def test_closed_pipe_ends_quietly(environ: dict[str, str]) -> None:
     assert done.stderr == ""
 
 
+def test_closed_streams_are_no_error_of_ours(environ: dict[str, str]) -> None:
+    """As where a service manager or ``>&-`` starts us."""
+    for closed, shown in ((">&-", ""), ("2>&-", "user    ana\n"), ("<&-", "user    ana\n")):
+        done = subprocess.run(
+            ["sh", "-c", f'"$0" -P -m shell whoami {closed}', sys.executable],
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=50,
+        )
+        assert (done.returncode, done.stderr) == (OK, "")
+        assert done.stdout.startswith(shown)
+
+
+def test_what_the_encoding_lacks_is_replaced(environ: dict[str, str], cluster: FakeCluster) -> None:
+    made = one("ana.1")
+    made.parameters.add(name="name", value="ü")
+    cluster.put(made)
+    done = riseml(environ | {"PYTHONIOENCODING": "ascii"}, "status")
+    assert done.returncode == OK and "name=?" in done.stdout
+
+
 def test_login_tries_the_key_and_stores_it(environ: dict[str, str], address: str) -> None:
     for name in ("RISEML_SERVER", "RISEML_API_KEY"):
         del environ[name]
