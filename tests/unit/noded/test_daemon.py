@@ -354,8 +354,9 @@ async def test_sessions_that_break_leave_no_task_behind(
 
     await eventually(partial(control_plane.has_served_storage, 1))
     before = tasks()
-    for again in range(2, 5):
+    for again in range(2, 8):
         await control_plane.stop()
         await control_plane.start(port)
         await eventually(partial(control_plane.has_served_storage, again))
-    await eventually(lambda: tasks() <= before)
+    # A few come and go, at either end; one left by each session would show.
+    await eventually(lambda: tasks() <= before + 3)
