@@ -217,7 +217,7 @@ class Runtime:
             raise DomainError(REACTOR_FAILED, reason="INTERNAL") from fault
         self.cluster.apply(outcome.changes)
         if outcome.waiting is not None:
-            self.cluster.note_waiting(outcome.waiting)
+            self.cluster.note_waiting(outcome.waiting, outcome.waiting_version)
         changes.extend(outcome.changes)
         for effect in outcome.effects:
             if isinstance(effect, WakeScheduler):

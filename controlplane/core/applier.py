@@ -52,8 +52,9 @@ def plan_made(draft: Draft, event: PlanMade, settings: Settings) -> Outcome:
     if rejected and not draft.cluster.is_current(plan.version):
         # The picture was old; a new one is worth a try.
         draft.wake_scheduler()
-    gone = set(started)
-    draft.waiting = tuple([w for w in plan.waiting if w.experiment_id not in gone])
+    draft.waiting = plan.waiting
+    # What the plan found taken may be free where a placement was rejected.
+    draft.waiting_version = 0 if rejected else plan.version
     return draft.outcome(PlanApplied(tuple(started), tuple(rejected), tuple(evicted)))
 
 

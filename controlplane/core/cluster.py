@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from controlplane.core.invariants import check_invariants
 from controlplane.core.pictures import Pictures
 from controlplane.core.views import NodeUsage
+from controlplane.core.waiting import WaitingReasons
 from controlplane.domain.changes import Change, Delete
 from controlplane.domain.model import (
     ApiKey,
@@ -26,7 +27,7 @@ from controlplane.domain.model import (
     Revision,
     User,
 )
-from controlplane.domain.plan import Snapshot, Waiting
+from controlplane.domain.plan import Snapshot, WaitingShape
 from controlplane.domain.states import State
 
 REQUEST_ID_SECONDS: Final = 86_400.0
@@ -99,7 +100,7 @@ class Cluster:
         # Live experiments with a max_duration.
         self.limited: dict[str, None] = {}
         # Why experiments wait, by the last plan. Not stored.
-        self.waiting: dict[str, Waiting] = {}
+        self.waiting = WaitingReasons(self)
         self._keys_by_hash: dict[str, str] = {}
         self._tokens_by_hash: dict[str, str] = {}
         # When a request id was seen; those from the store have None until the first trim.
@@ -203,14 +204,9 @@ class Cluster:
             else:
                 self._put(change.entity)
 
-    def note_waiting(self, waiting: Iterable[Waiting]) -> None:
-        """Keeps the reasons of the newest plan, for those that still wait."""
-        known = self.experiments
-        self.waiting = {
-            w.experiment_id: w
-            for w in waiting
-            if (e := known.get(w.experiment_id)) is not None and e.state is State.PENDING
-        }
+    def note_waiting(self, waiting: Iterable[WaitingShape], version: int) -> None:
+        """Keeps the reasons of the newest plan; see `WaitingReasons.note`."""
+        self.waiting.note(waiting, version)
 
     def evict(self, experiment_id: str) -> None:
         """Drops an ended experiment from memory. Does nothing for any other."""
@@ -234,7 +230,6 @@ class Cluster:
             del self.attempts[attempt_id]
         del self.experiments[experiment_id]
         self.limited.pop(experiment_id, None)
-        self.waiting.pop(experiment_id, None)
         self._pictures.experiment_changed(experiment_id)
 
     def trim(self, now: float) -> None:
@@ -264,6 +259,7 @@ class Cluster:
                 self.overfull.discard(entity.name)
                 self._pictures.node_changed(entity.name)
                 self._pictures.outputs_moved(self)
+                self.waiting.room_grew(self._pictures.version)
             case _:
                 raise TypeError(f"{type(entity).__name__} is never deleted")
 
@@ -297,6 +293,7 @@ class Cluster:
         if old is None or old.inventory.capabilities.output_root != root:
             self._pictures.outputs_moved(self)
         self._pictures.node_changed(node.name)
+        self.waiting.room_grew(self._pictures.version)
         self._note_overfull(node.name)
 
     def _note_overfull(self, node_name: str) -> None:
@@ -324,8 +321,6 @@ class Cluster:
                 counts[state] = counts.get(state, 0) + 1
                 if old.state is State.CREATED:
                     self.sets[experiment.set_id].waiting.pop(experiment.child_number, None)
-            if old.state is State.PENDING:
-                self.waiting.pop(experiment_id, None)
             if state.ended:
                 self.limited.pop(experiment_id, None)
         if (old is None or old.state is not state) and not experiment.child_count:
@@ -375,6 +370,7 @@ class Cluster:
             self.live_by_node.setdefault(node_name, {})[attempt_id] = None
         else:
             usage.remove(attempt)
+            self.waiting.room_grew(self._pictures.version)
             live = self.live_by_node[node_name]
             del live[attempt_id]
             if not live:

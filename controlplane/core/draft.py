@@ -23,7 +23,7 @@ from controlplane.domain.model import (
     Revision,
     User,
 )
-from controlplane.domain.plan import Waiting
+from controlplane.domain.plan import WaitingShape
 from controlplane.domain.states import State
 
 _WAKE = WakeScheduler()
@@ -39,7 +39,9 @@ class Outcome:
     effects: tuple[Effect, ...] = ()
     reply: object = None
     # Of a plan: why experiments wait. For `Cluster.note_waiting`; None leaves it as it is.
-    waiting: tuple[Waiting, ...] | None = None
+    waiting: tuple[WaitingShape, ...] | None = None
+    # Goes with it.
+    waiting_version: int = 0
 
 
 class Draft:
@@ -60,12 +62,14 @@ class Draft:
         "cluster",
         "now",
         "waiting",
+        "waiting_version",
     )
 
     def __init__(self, cluster: Cluster, now: float) -> None:
         self.cluster = cluster
         self.now = now
-        self.waiting: tuple[Waiting, ...] | None = None
+        self.waiting: tuple[WaitingShape, ...] | None = None
+        self.waiting_version = 0
         self._experiments: dict[str, Experiment] = {}
         self._jobs: dict[str, Job] = {}
         self._attempts: dict[str, Attempt] = {}
@@ -196,7 +200,9 @@ class Draft:
         changes.extend(self._deletes)
         if self._wake:
             self._effects.append(_WAKE)
-        return Outcome(tuple(changes), tuple(self._effects), reply, self.waiting)
+        return Outcome(
+            tuple(changes), tuple(self._effects), reply, self.waiting, self.waiting_version
+        )
 
 
 def _collect(

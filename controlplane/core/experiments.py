@@ -18,6 +18,7 @@ from controlplane.domain.errors import (
 )
 from controlplane.domain.events import ExperimentSubmitted, KillRequested
 from controlplane.domain.model import Experiment, Job, Project
+from controlplane.domain.plan import Shape
 from controlplane.domain.states import State
 from riseml.spec.errors import SpecError
 from riseml.spec.model import ROLE_NAMES, RoleSpec, TrainSpec
@@ -69,8 +70,15 @@ def submitted(draft: Draft, event: ExperimentSubmitted) -> Outcome:
         _put_children(draft, experiment, assignments)
     else:
         _put_jobs(draft, experiment)
-    draft.wake_scheduler()
+    if not cluster.waiting.are_known(_shape(user_name, spec)):
+        draft.wake_scheduler()
     return draft.outcome((experiment, _warnings(draft)))
+
+
+def _shape(user_name: str, spec: TrainSpec) -> Shape:
+    """Of an experiment that never ran, and of each child of a set."""
+    wanted = [role.resources for role in ordered_roles(spec) for _ in range(role.count)]
+    return Shape(user_name, tuple(wanted), spec.node_selector)
 
 
 def _repeated(first: Experiment | None, event: ExperimentSubmitted) -> Experiment | None:

@@ -99,10 +99,6 @@ def _index_faults(cluster: Cluster) -> Iterator[str]:
     indexed = {i for ids in cluster.attempts_by_experiment.values() for i in ids}
     if set(cluster.attempts) != indexed:
         yield "the index of attempts by experiment is wrong"
-    for experiment_id in cluster.waiting:
-        experiment = cluster.experiments.get(experiment_id)
-        if experiment is None or experiment.state is not State.PENDING:
-            yield f"{experiment_id} has reasons to wait, but does not"
 
 
 def _experiment_faults(cluster: Cluster, experiment: Experiment) -> Iterator[str]:

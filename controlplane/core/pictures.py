@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from controlplane.core.views import gang_request, node_view, running_gang
-from controlplane.domain.plan import GangRequest, NodeView, RunningGang, Snapshot
+from controlplane.core.waiting import WaitingLines
+from controlplane.domain.plan import NodeView, RunningGang, Snapshot
 from controlplane.domain.states import State
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ class Pictures:
     """Numbers snapshots from `first_version` on."""
 
     def __init__(self, first_version: int = 0) -> None:
-        self._version = first_version
+        # Of the newest snapshot.
+        self.version = first_version
         self._snapshot: Snapshot | None = None
         self._changed_nodes: dict[str, None] = {}
         self._changed_experiments: dict[str, None] = {}
         self._nodes: dict[str, NodeView] = {}
-        self._pending: dict[str, GangRequest] = {}
+        self._pending = WaitingLines()
         self._running: dict[str, RunningGang] = {}
 
     def node_changed(self, name: str) -> None:
@@ -45,7 +47,7 @@ class Pictures:
     def is_current(self, version: int) -> bool:
         """Whether nothing has changed since the snapshot of this version."""
         changed = self._changed_nodes or self._changed_experiments
-        return version == self._version and not changed
+        return version == self.version and not changed
 
     def snapshot(self, cluster: Cluster) -> Snapshot:
         """The cluster as it is: the same object as long as nothing changed."""
@@ -60,9 +62,9 @@ class Pictures:
             self._refresh_experiment(cluster, experiment_id)
         self._changed_nodes.clear()
         self._changed_experiments.clear()
-        self._version += 1
+        self.version += 1
         self._snapshot = Snapshot(
-            self._version, nodes, tuple(self._pending.values()), tuple(self._running.values())
+            self.version, nodes, self._pending.queue(), tuple(self._running.values())
         )
         return self._snapshot
 
@@ -86,13 +88,13 @@ class Pictures:
                 self._running.pop(experiment_id, None)
                 gang = [job for job in cluster.jobs_of(experiment_id) if job.rank >= 0]
                 pinned = cluster.pinned_nodes(experiment) if experiment.generation else ()
-                self._pending[experiment_id] = gang_request(experiment, gang, pinned)
+                self._pending.put(gang_request(experiment, gang, pinned))
                 return
             live = [a for a in cluster.attempts_of(experiment_id) if not a.state.ended]
             live = [a for a in live if cluster.jobs[a.job_id].rank >= 0]
             if live:
-                self._pending.pop(experiment_id, None)
+                self._pending.drop(experiment_id)
                 self._running[experiment_id] = running_gang(experiment, live)
                 return
-        self._pending.pop(experiment_id, None)
+        self._pending.drop(experiment_id)
         self._running.pop(experiment_id, None)

@@ -25,6 +25,7 @@ from controlplane.domain.plan import (
     MemberRequest,
     NodeView,
     RunningGang,
+    Shape,
 )
 
 NODE_LABEL: Final = "riseml.com/node"
@@ -149,6 +150,12 @@ def gang_request(
         only_nodes=only_nodes,
         max_duration_seconds=spec.max_duration_seconds,
     )
+
+
+def gang_shape(experiment: Experiment, gang: Sequence[Job], only_nodes: tuple[str, ...]) -> Shape:
+    """The shape that its `gang_request` has."""
+    wanted = tuple([job.resources for job in gang])
+    return Shape(experiment.user_name, wanted, experiment.spec.node_selector, only_nodes)
 
 
 def running_gang(experiment: Experiment, live: Iterable[Attempt]) -> RunningGang:

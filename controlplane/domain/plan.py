@@ -7,7 +7,9 @@ carry plans and the scheduler must not be imported by the domain.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 
 from controlplane.domain.model import Gpu, GpuShare
 from riseml.spec.model import Resources
@@ -55,6 +57,34 @@ class MemberRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """What decides where a gang may go: gangs of one shape fit alike, or wait for the same reasons.
+
+    Cheap to look up again: its hash is made once.
+    """
+
+    user_name: str
+    # Of the members, in their order.
+    resources: tuple[Resources, ...]
+    node_selector: tuple[tuple[str, str], ...] = ()
+    only_nodes: tuple[str, ...] = ()
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        parts = (self.user_name, self.resources, self.node_selector, self.only_nodes)
+        object.__setattr__(self, "_hash", hash(parts))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+Rank = tuple[int, float, int, str]
+"""The lowest comes first: higher priority, then earlier submission, then the id. Children of a set
+are submitted in the same moment: ids by length first, so .2 comes before .10.
+"""
+
+
+@dataclass(frozen=True, slots=True)
 class GangRequest:
     """An experiment that waits for all its members to be placed at once (often just one)."""
 
@@ -69,6 +99,73 @@ class GangRequest:
     # Only these nodes are possible (outputs of an earlier attempt lie there); empty: any.
     only_nodes: tuple[str, ...] = ()
     max_duration_seconds: int | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """Made anew each time; the line that it stands in keeps one."""
+        wanted = tuple([member.resources for member in self.members])
+        return Shape(self.user_name, wanted, self.node_selector, self.only_nodes)
+
+    @property
+    def rank(self) -> Rank:
+        """Its place in the order in which places are given."""
+        name = self.experiment_id
+        return (-self.priority, self.submit_time, len(name), name)
+
+
+class Line:
+    """Waiting gangs of one shape and priority, by rank. Never empty, never changes.
+
+    It shows a stretch of a list that others may append to, so that a longer line costs no copy.
+    """
+
+    __slots__ = ("_begin", "_end", "_gangs", "priority", "shape")
+
+    def __init__(
+        self, shape: Shape, priority: int, gangs: list[GangRequest], begin: int, end: int
+    ) -> None:
+        self.shape = shape
+        self.priority = priority
+        self._gangs = gangs
+        self._begin = begin
+        self._end = end
+
+    def __len__(self) -> int:
+        return self._end - self._begin
+
+    def __iter__(self) -> Iterator[GangRequest]:
+        return islice(self._gangs, self._begin, self._end)
+
+    def __getitem__(self, position: int) -> GangRequest:
+        if not 0 <= position < len(self):
+            raise IndexError(position)
+        return self._gangs[self._begin + position]
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """All gangs that wait, in lines; no two lines have the same shape and priority."""
+
+    lines: tuple[Line, ...] = ()
+
+    @classmethod
+    def of(cls, gangs: Iterable[GangRequest]) -> Queue:
+        """These gangs, in whatever order they come."""
+        found: dict[tuple[Shape, int], list[GangRequest]] = {}
+        for gang in gangs:
+            found.setdefault((gang.shape, gang.priority), []).append(gang)
+        lines = []
+        for (shape, priority), equals in found.items():
+            equals.sort(key=lambda gang: gang.rank)
+            lines.append(Line(shape, priority, equals, 0, len(equals)))
+        return cls(tuple(lines))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.lines))
+
+    def __iter__(self) -> Iterator[GangRequest]:
+        for line in self.lines:
+            yield from line
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +187,7 @@ class Snapshot:
 
     version: int
     nodes: tuple[NodeView, ...]
-    pending: tuple[GangRequest, ...]
+    pending: Queue
     running: tuple[RunningGang, ...] = ()
 
 
@@ -177,6 +274,15 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingShape:
+    """Why all gangs of one shape wait that the plan does not place."""
+
+    shape: Shape
+    reasons: tuple[PendingReason, ...]
+    impossible: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The scheduler's answer to a snapshot."""
 
@@ -184,4 +290,4 @@ class Plan:
     placements: tuple[GangPlacement, ...] = ()
     evictions: tuple[Eviction, ...] = ()
     reservations: tuple[Reservation, ...] = ()
-    waiting: tuple[Waiting, ...] = ()
+    waiting: tuple[WaitingShape, ...] = ()

@@ -10,26 +10,27 @@ from controlplane.domain.plan import (
     MemberPlacement,
     Plan,
     Reservation,
+    Shape,
     Snapshot,
-    Waiting,
+    WaitingShape,
 )
 from controlplane.scheduler import reservation
 from controlplane.scheduler.candidates import Candidates
 from controlplane.scheduler.feasibility import choose_gpus
-from controlplane.scheduler.order import in_order
+from controlplane.scheduler.order import Order
 from controlplane.scheduler.reasons import Explanation, explain, reserved_reason
 from controlplane.scheduler.scratch import EligibleKey, Scratch, eligible_key
 from riseml.spec.model import Resources
 
-# Equal for gangs that fit or do not fit alike.
-Shape = tuple[EligibleKey, tuple[Resources, ...]]
+# Equal for gangs that fit or do not fit alike on these nodes, whoever's they are.
+Kind = tuple[EligibleKey, tuple[Resources, ...]]
 
 
 @dataclass(slots=True)
 class _Blocked:
-    """All gangs of one shape that wait; the first stands for all of them."""
+    """All gangs of one kind that wait; the first stands for all of them."""
 
-    shape: Shape
+    eligible: EligibleKey
     first: GangRequest
     # Whether open nodes could not hold it even if nothing else ran.
     too_large: bool = False
@@ -42,8 +43,8 @@ class _Cycle:
     candidates: Candidates
     now: float
     placements: list[GangPlacement] = field(default_factory=list)
-    waiting: list[tuple[GangRequest, _Blocked]] = field(default_factory=list)
-    blocked: dict[Shape, _Blocked] = field(default_factory=dict)
+    waiting: dict[Shape, _Blocked] = field(default_factory=dict)
+    blocked: dict[Kind, _Blocked] = field(default_factory=dict)
     reserved: tuple[GangRequest, Reservation] | None = None
 
 
@@ -52,25 +53,31 @@ def schedule(snapshot: Snapshot, now: float) -> Plan:
     scratch = Scratch(snapshot.nodes)
     cycle = _Cycle(scratch, Candidates(scratch), now)
     # 1. Who comes first.
-    for gang in in_order(snapshot.pending):
-        shape = _shape(gang, scratch.shared_by_all)
+    order = Order(snapshot.pending)
+    while (first := order.first()) is not None:
+        gang, line = first
+        eligible = eligible_key(line.shape, scratch.shared_by_all)
+        kind = (eligible, line.shape.resources)
         # 2. What did not fit does not fit a moment later: room only becomes less in a cycle.
-        blocked = cycle.blocked.get(shape)
+        blocked = cycle.blocked.get(kind)
         if blocked is None:
             # 3. All members find a place on the scratch copy, or none keeps one.
-            members = _place(cycle, gang, shape)
+            members = _place(cycle, gang, eligible)
             if members is not None:
                 scratch.keep()
                 cycle.placements.append(GangPlacement(gang.experiment_id, members))
+                order.take()
                 continue
-            blocked = cycle.blocked[shape] = _Blocked(shape, gang)
-        # 4. It waits; when it has waited long, room is kept for it from those that come after it.
-        cycle.waiting.append((gang, blocked))
+            blocked = cycle.blocked[kind] = _Blocked(eligible, gang)
+        # 4. It waits, and with it all that stand behind it in its line; when it has waited long
+        # (they have not waited longer), room is kept for it from those that come after it.
+        cycle.waiting[line.shape] = blocked
         if cycle.reserved is None:
             _reserve(cycle, gang, blocked)
+        order.drop()
     # 5. Why each waits, with the numbers of the end of this cycle.
     _explain(cycle)
-    waiting = [Waiting(gang.experiment_id, *blocked.explanation) for gang, blocked in cycle.waiting]
+    waiting = [WaitingShape(shape, *found.explanation) for shape, found in cycle.waiting.items()]
     return Plan(
         version=snapshot.version,
         placements=tuple(cycle.placements),
@@ -79,18 +86,11 @@ def schedule(snapshot: Snapshot, now: float) -> Plan:
     )
 
 
-def _shape(gang: GangRequest, shared_by_all: bool) -> Shape:
-    members = gang.members
-    if len(members) == 1:
-        return (eligible_key(gang, shared_by_all), (members[0].resources,))
-    eligible = eligible_key(gang, shared_by_all)
-    return (eligible, tuple([member.resources for member in members]))
-
-
-def _place(cycle: _Cycle, gang: GangRequest, shape: Shape) -> tuple[MemberPlacement, ...] | None:
+def _place(
+    cycle: _Cycle, gang: GangRequest, eligible: EligibleKey
+) -> tuple[MemberPlacement, ...] | None:
     """Takes a place for every member, in the order of the members; None when one has none."""
     scratch = cycle.scratch
-    eligible = shape[0]
     ports = 1 if len(gang.members) > 1 else 0
     placed: dict[int, MemberPlacement] = {}
     order = reservation.largest_first(gang) if ports else range(len(gang.members))
@@ -113,7 +113,7 @@ def _reserve(cycle: _Cycle, gang: GangRequest, blocked: _Blocked) -> None:
     waited = cycle.now - gang.submit_time
     if waited <= reservation.RESERVE_AFTER_SECONDS or blocked.too_large:
         return
-    holds = reservation.find_holds(cycle.scratch, gang, blocked.shape[0])
+    holds = reservation.find_holds(cycle.scratch, gang, blocked.eligible)
     if holds is None:
         blocked.too_large = True
         return
@@ -123,19 +123,19 @@ def _reserve(cycle: _Cycle, gang: GangRequest, blocked: _Blocked) -> None:
 
 
 def _explain(cycle: _Cycle) -> None:
-    """The reasons of each shape are found once, whatever the number of gangs that have it."""
+    """The reasons of each kind are found once, whatever the number of gangs that are of it."""
     scratch = cycle.scratch
     scratch.release()
-    for shape, blocked in cycle.blocked.items():
+    for blocked in cycle.blocked.values():
         if cycle.reserved is not None and _would_fit(cycle, blocked):
             holder, kept = cycle.reserved
             reason = reserved_reason(kept, cycle.now - holder.submit_time)
             blocked.explanation = ((reason,), False)
         else:
-            blocked.explanation = explain(scratch, blocked.first, shape[0])
+            blocked.explanation = explain(scratch, blocked.first, blocked.eligible)
         scratch.undo()
 
 
 def _would_fit(cycle: _Cycle, blocked: _Blocked) -> bool:
     """Whether it would start now if nothing were kept for another."""
-    return _place(cycle, blocked.first, blocked.shape) is not None
+    return _place(cycle, blocked.first, blocked.eligible) is not None

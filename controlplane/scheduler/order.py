@@ -1,18 +1,38 @@
-"""Who comes first: higher priority, then earlier submission, then the id."""
+"""Who comes first: higher priority, then earlier submission, then the id (`GangRequest.rank`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import heapq
 
-from controlplane.domain.plan import GangRequest
-
-
-def in_order(pending: Iterable[GangRequest]) -> list[GangRequest]:
-    """The order in which places are given, whatever the order of `pending`."""
-    return sorted(pending, key=_key)
+from controlplane.domain.plan import GangRequest, Line, Queue, Rank
 
 
-def _key(gang: GangRequest) -> tuple[int, float, int, str]:
-    # Children of a set are submitted in the same moment; by length first, .2 comes before .10.
-    name = gang.experiment_id
-    return (-gang.priority, gang.submit_time, len(name), name)
+class Order:
+    """Goes through the gangs of a queue by rank, whatever the order of its lines.
+
+    A line costs something only while gangs are taken from it.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self._heap: list[tuple[Rank, int, Line]] = [(line[0].rank, 0, line) for line in queue.lines]
+        heapq.heapify(self._heap)
+
+    def first(self) -> tuple[GangRequest, Line] | None:
+        """The next gang and the line it stands in; None after the last."""
+        if not self._heap:
+            return None
+        _, position, line = self._heap[0]
+        return line[position], line
+
+    def take(self) -> None:
+        """Goes on behind the first gang."""
+        _, position, line = self._heap[0]
+        position += 1
+        if position < len(line):
+            heapq.heapreplace(self._heap, (line[position].rank, position, line))
+        else:
+            heapq.heappop(self._heap)
+
+    def drop(self) -> None:
+        """Goes on without all that stands in the line of the first gang."""
+        heapq.heappop(self._heap)

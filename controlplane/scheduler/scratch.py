@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any
 
 from controlplane.domain.model import GpuShare
-from controlplane.domain.plan import GangRequest, NodeView
+from controlplane.domain.plan import NodeView, Shape
 from riseml.spec.model import GPU, Resources
 
 Taken = tuple[tuple[int, int], ...]
@@ -135,6 +135,6 @@ class Scratch:
         self.changed.append(node)
 
 
-def eligible_key(gang: GangRequest, shared_by_all: bool) -> EligibleKey:
+def eligible_key(shape: Shape, shared_by_all: bool) -> EligibleKey:
     """Equal for gangs that may use the same nodes."""
-    return (gang.node_selector, gang.only_nodes, "" if shared_by_all else gang.user_name)
+    return (shape.node_selector, shape.only_nodes, "" if shared_by_all else shape.user_name)

@@ -17,11 +17,16 @@ from controlplane.domain.events import (
     NodeLeaseExpired,
     TimePassed,
 )
+from controlplane.domain.plan import GangRequest
 from controlplane.domain.states import AttemptState
 from riseml.spec.model import RetryPolicy
 from tests.unit.core.world import World, gang, gpu, inventory, report, spec
 
 E, JOB, A = "ana.1", "ana.1.train.1", "ana.1.train.1-1"
+
+
+def first_waiting(world: World) -> GangRequest:
+    return next(iter(world.cluster.snapshot().pending))
 
 
 def placed(**fields: object) -> World:
@@ -229,12 +234,12 @@ def test_outputs_on_a_forgotten_node_pin_nothing_any_more() -> None:
     world.run(A)
     world.send(NodeDrained("n1"))
     world.exit(A, 0)
-    assert world.cluster.snapshot().pending[0].only_nodes == ("n1",)
+    assert first_waiting(world).only_nodes == ("n1",)
     world.send(NodeDisconnected("n1", 1))
     world.send(NodeForgotten("n1"))
-    assert world.cluster.snapshot().pending[0].only_nodes == ()
+    assert first_waiting(world).only_nodes == ()
     world.connect(capabilities=local)
-    assert world.cluster.snapshot().pending[0].only_nodes == ("n1",)
+    assert first_waiting(world).only_nodes == ("n1",)
 
 
 def test_a_connected_node_cannot_be_forgotten() -> None:

@@ -20,7 +20,9 @@ from controlplane.domain.plan import (
     PendingReason,
     Plan,
     Waiting,
+    WaitingShape,
 )
+from controlplane.scheduler.cycle import schedule
 from riseml.spec.model import GIB, Resources
 from tests.unit.core.world import World, gang, gpu, inventory, naive_plan, spec
 
@@ -227,10 +229,42 @@ def test_a_plan_rejected_on_its_own_picture_does_not_ask_again_for_ever() -> Non
 def test_reasons_to_wait_are_kept_until_it_does_not_wait() -> None:
     world = waiting()
     reason = PendingReason(PendingCode.CPU_BUSY, "no CPU is free")
-    world.send(PlanMade(Plan(0, waiting=(Waiting(E, (reason,)), Waiting("ana.9", ())))))
-    assert world.cluster.waiting == {E: Waiting(E, (reason,))}
+    (request,) = world.cluster.snapshot().pending
+    world.send(PlanMade(Plan(0, waiting=(WaitingShape(request.shape, (reason,)),))))
+    assert world.cluster.waiting.get(E) == Waiting(E, (reason,))
+    assert world.cluster.waiting.get("ana.9") is None
     world.plan()
-    assert world.cluster.waiting == {}
+    assert world.cluster.waiting.get(E) is None
+
+
+def test_more_of_what_is_known_to_wait_does_not_wake_the_scheduler_until_room_grows() -> None:
+    world = World()
+    world.connect(cpu_milli=1000)
+    world.submit(spec())
+    world.submit(spec())
+    world.send(PlanMade(schedule(world.cluster.snapshot(), world.now)))
+    late = world.submit(spec())
+    woken = world.woke
+    assert not woken
+    assert world.cluster.waiting.get(late) is not None
+    world.submit(spec(roles=gang(("train", 1), resources=ONE_GPU)))
+    assert world.woke, "of other shapes nothing is known"
+    world.exit(f"{E}.train.1-1")
+    world.submit(spec())
+    assert world.woke
+
+
+def test_a_plan_from_before_room_grew_silences_nobody() -> None:
+    world = World()
+    world.connect(cpu_milli=1000)
+    world.submit(spec())
+    world.plan()
+    world.submit(spec())
+    plan = schedule(world.cluster.snapshot(), world.now)
+    world.exit(f"{E}.train.1-1")
+    world.send(PlanMade(plan))
+    world.submit(spec())
+    assert world.woke
 
 
 def test_a_snapshot_is_the_same_object_until_something_changes() -> None:
@@ -241,14 +275,14 @@ def test_a_snapshot_is_the_same_object_until_something_changes() -> None:
     second = world.cluster.snapshot()
     assert second.version > first.version
     assert second.nodes[0] is first.nodes[0]
-    assert second.pending[0] is first.pending[0]
+    assert next(iter(second.pending)) is next(iter(first.pending))
 
 
 def test_a_snapshot_shows_what_runs_and_since_when() -> None:
     world = waiting(ONE_GPU)
     place(world, placement(("train.1", "n1", share("g0"))))
     snapshot = world.cluster.snapshot()
-    assert snapshot.pending == ()
+    assert not snapshot.pending
     (running,) = snapshot.running
     assert (running.experiment_id, running.start_time) == (E, world.now)
     assert running.members == (MemberPlacement(f"{E}.train.1", "n1", share("g0"), 1000, GIB),)

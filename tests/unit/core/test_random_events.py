@@ -84,9 +84,12 @@ class AnyEvents(RuleBasedStateMachine):
         self.ordered: set[str] = set()
         self.last_report: Event | None = None
         self.old_plan: Plan | None = None
+        # Whether the scheduler was woken since it ran last.
+        self.woken = True
 
     def send(self, event: Event) -> Any:
         reply = self.world.send(event)
+        self.woken = self.woken or self.world.woke
         self.note_effects()
         return reply
 
@@ -106,6 +109,7 @@ class AnyEvents(RuleBasedStateMachine):
     def submit(self, which: TrainSpec) -> None:
         assignments = [(("letter", v),) for v in "abcd"] if which.is_set else [()]
         self.submitted.append(self.world.submit(which, *assignments))
+        self.woken = self.woken or self.world.woke
 
     @precondition(lambda self: self.submitted)
     @rule(data=st.data(), force=st.booleans(), child=st.integers(0, 6))
@@ -115,6 +119,7 @@ class AnyEvents(RuleBasedStateMachine):
             chosen = f"{chosen}.{child}"
         if chosen in self.world.cluster.experiments:
             self.world.kill(chosen, force)
+            self.woken = self.woken or self.world.woke
 
     @rule()
     def plan(self) -> None:
@@ -124,6 +129,7 @@ class AnyEvents(RuleBasedStateMachine):
 
     @rule()
     def plan_in_earnest(self) -> None:
+        self.woken = False
         applied = self.send(PlanMade(schedule(self.world.cluster.snapshot(), self.world.now)))
         assert not applied.rejected, "scheduler and applier agree on what fits"
 
@@ -250,6 +256,7 @@ class AnyEvents(RuleBasedStateMachine):
     def the_control_plane_restarts(self) -> None:
         self.world.cluster = self.world.reload()
         self.old_plan = None
+        self.woken = True
         self.send(ControlPlaneStarted())
         assert not any(n.state == "READY" for n in self.world.cluster.nodes.values())
 
@@ -258,6 +265,13 @@ class AnyEvents(RuleBasedStateMachine):
         for experiment_id in list(self.world.cluster.experiments):
             self.world.cluster.evict(experiment_id)
         assert not any(e.state.ended for e in self.world.cluster.experiments.values())
+
+    @invariant()
+    def nobody_waits_who_could_start(self) -> None:
+        """The scheduler is not woken for gangs that are known to wait: it would start none."""
+        if not self.woken:
+            plan = schedule(self.world.cluster.snapshot(), self.world.now)
+            assert not plan.placements
 
     @invariant()
     def the_store_gives_it_back(self) -> None:

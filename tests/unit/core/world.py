@@ -105,7 +105,7 @@ def naive_plan(snapshot: Snapshot) -> Plan:
     """Places as many gangs as fit, first come, first fit."""
     nodes = {node.name: node for node in snapshot.nodes}
     placements = []
-    for request in snapshot.pending:
+    for request in sorted(snapshot.pending, key=lambda request: request.rank):
         trial = dict(nodes)
         members = _place_gang(request, trial)
         if members is not None:
@@ -254,7 +254,7 @@ class World:
         outcome: Outcome = on_event(self.cluster, event, self.now, self.settings)
         self.cluster.apply(outcome.changes)
         if outcome.waiting is not None:
-            self.cluster.note_waiting(outcome.waiting)
+            self.cluster.note_waiting(outcome.waiting, outcome.waiting_version)
         self.store.commit(outcome.changes)
         self.effects = outcome.effects
         self.cluster.check_invariants()

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from controlplane.domain.model import Gpu
-from controlplane.domain.plan import GangRequest, GpuView, MemberRequest, NodeView, Plan, Snapshot
+from controlplane.domain.plan import (
+    GangRequest,
+    GpuView,
+    MemberRequest,
+    NodeView,
+    Plan,
+    Queue,
+    Snapshot,
+    Waiting,
+)
 from riseml.spec.model import GIB, Resources
 
 NOW = 10_000.0
@@ -76,7 +85,7 @@ def gang(
 
 
 def snapshot(nodes: Sequence[NodeView], pending: Sequence[GangRequest]) -> Snapshot:
-    return Snapshot(7, tuple(nodes), tuple(pending))
+    return Snapshot(7, tuple(nodes), Queue.of(pending))
 
 
 def placed(plan: Plan) -> dict[str, list[str]]:
@@ -96,10 +105,23 @@ def placed(plan: Plan) -> dict[str, list[str]]:
     }
 
 
-def why(plan: Plan) -> dict[str, list[str]]:
+def waiting(plan: Plan, picture: Snapshot) -> list[Waiting]:
+    """Each gang that the plan does not place, by rank, with the reasons of its shape."""
+    by_shape = {one.shape: one for one in plan.waiting}
+    started = {placement.experiment_id for placement in plan.placements}
+    left = sorted(picture.pending, key=lambda request: request.rank)
+    return [
+        Waiting(one.experiment_id, found.reasons, found.impossible)
+        for one in left
+        if one.experiment_id not in started
+        for found in [by_shape[one.shape]]
+    ]
+
+
+def why(plan: Plan, picture: Snapshot) -> dict[str, list[str]]:
     """`ana.2` -> codes of its reasons; `!` first when it is impossible."""
     return {
-        waiting.experiment_id: (["!"] if waiting.impossible else [])
-        + [reason.code.value for reason in waiting.reasons]
-        for waiting in plan.waiting
+        one.experiment_id: (["!"] if one.impossible else [])
+        + [reason.code.value for reason in one.reasons]
+        for one in waiting(plan, picture)
     }

@@ -9,11 +9,19 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.plan import GangPlacement, GangRequest, NodeView, Snapshot
+from controlplane.domain.plan import (
+    GangPlacement,
+    GangRequest,
+    Line,
+    NodeView,
+    PendingCode,
+    Queue,
+    Snapshot,
+)
 from controlplane.scheduler.cycle import schedule
 from riseml.spec.gpus import model_fits
 from riseml.spec.model import GIB, Resources
-from tests.unit.scheduler.pictures import NOW, gang, node, resources
+from tests.unit.scheduler.pictures import NOW, gang, node, resources, waiting
 
 FREE_GPUS = st.lists(st.sampled_from([0, 300, 500, 1000, 1000, 1000]), max_size=4)
 MODELS = st.sampled_from(["H100", "T4"])
@@ -57,7 +65,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         )
         for number in range(draw(st.integers(0, 8)))
     ]
-    return Snapshot(3, tuple(nodes), tuple(pending))
+    return Snapshot(3, tuple(nodes), Queue.of(pending))
 
 
 def check_member(wanted: Resources, view: NodeView, shares: dict[str, int]) -> None:
@@ -105,8 +113,8 @@ def test_a_plan_applies_on_its_own_snapshot(picture: Snapshot) -> None:
 def test_each_gang_is_placed_or_waits_with_reasons(picture: Snapshot) -> None:
     plan = schedule(picture, NOW)
     placed = [placement.experiment_id for placement in plan.placements]
-    waiting = [waiting.experiment_id for waiting in plan.waiting]
-    assert Counter(placed + waiting) == Counter(r.experiment_id for r in picture.pending)
+    left = [one.experiment_id for one in waiting(plan, picture)]
+    assert Counter(placed + left) == Counter(r.experiment_id for r in picture.pending)
     for one in plan.waiting:
         assert one.reasons
         for reason in one.reasons:
@@ -121,8 +129,33 @@ def test_equal_input_gives_an_equal_plan_in_whatever_order(
     nodes, pending = list(picture.nodes), list(picture.pending)
     random.shuffle(nodes)
     random.shuffle(pending)
-    shuffled = Snapshot(picture.version, tuple(nodes), tuple(pending))
+    shuffled = Snapshot(picture.version, tuple(nodes), Queue.of(pending))
     assert schedule(picture, NOW) == schedule(shuffled, NOW) == schedule(picture, NOW)
+
+
+@given(snapshots())
+def test_a_line_is_treated_like_each_of_its_gangs(picture: Snapshot) -> None:
+    """What a cycle does not look at, because the first of the line waits, would wait as well."""
+    alone = [Line(one.shape, one.priority, [one], 0, 1) for one in picture.pending]
+    assert schedule(picture, NOW) == schedule(replace(picture, pending=Queue(tuple(alone))), NOW)
+
+
+@given(snapshots())
+def test_another_gang_of_a_shape_that_waits_waits_for_the_same_reasons(picture: Snapshot) -> None:
+    """So no cycle is needed when the only news are such gangs."""
+    plan = schedule(picture, NOW)
+    left = apply(picture, plan.placements)
+    known = {one.shape: one for one in plan.waiting}
+    more = [
+        replace(one, experiment_id=f"{one.experiment_id}0", submit_time=NOW, priority=90)
+        for one in left.pending
+        if all(r.code is not PendingCode.RESERVED for r in known[one.shape].reasons)
+    ]
+    again = schedule(replace(left, pending=Queue.of([*left.pending, *more])), NOW)
+    assert not [p for p in again.placements if p.experiment_id in {m.experiment_id for m in more}]
+    if not plan.reservations:
+        assert not again.placements
+        assert {one.shape: one for one in again.waiting} == known
 
 
 @given(snapshots())
@@ -138,10 +171,12 @@ def test_what_is_called_impossible_does_not_fit_an_empty_cluster(picture: Snapsh
         )
         for view in picture.nodes
     )
-    impossible = {one.experiment_id for one in schedule(picture, NOW).waiting if one.impossible}
+    impossible = {
+        one.experiment_id for one in waiting(schedule(picture, NOW), picture) if one.impossible
+    }
     for request in picture.pending:
         if request.experiment_id in impossible:
-            assert not schedule(Snapshot(1, empty, (request,)), NOW).placements
+            assert not schedule(Snapshot(1, empty, Queue.of([request])), NOW).placements
 
 
 @given(snapshots())
@@ -153,7 +188,7 @@ def test_who_waits_without_a_reservation_does_not_fit_what_is_left(picture: Snap
     left = apply(picture, plan.placements)
     for request in left.pending:
         if len(request.members) == 1:
-            assert not schedule(replace(left, pending=(request,)), NOW).placements
+            assert not schedule(replace(left, pending=Queue.of([request])), NOW).placements
 
 
 @given(snapshots())
@@ -161,7 +196,7 @@ def test_an_added_gang_of_lower_rank_changes_nothing_for_those_before_it(
     picture: Snapshot,
 ) -> None:
     late = gang(999, resources(1000), priority=0)
-    with_late = replace(picture, pending=(*picture.pending, late))
+    with_late = replace(picture, pending=Queue.of([*picture.pending, late]))
     before = schedule(picture, NOW).placements
     after = schedule(with_late, NOW).placements
     assert [p for p in after if p.experiment_id != late.experiment_id] == list(before)
@@ -209,5 +244,5 @@ def apply(picture: Snapshot, placements: tuple[GangPlacement, ...]) -> Snapshot:
             )
         )
     gone = {placement.experiment_id for placement in placements}
-    pending = tuple(one for one in picture.pending if one.experiment_id not in gone)
+    pending = Queue.of(one for one in picture.pending if one.experiment_id not in gone)
     return Snapshot(picture.version + 1, tuple(nodes), pending)

@@ -7,7 +7,7 @@ import time
 from controlplane.domain.plan import GangRequest, NodeView, PendingCode
 from controlplane.scheduler.cycle import schedule
 from riseml.spec.model import GIB
-from tests.unit.scheduler.pictures import NOW, gang, node, resources, snapshot
+from tests.unit.scheduler.pictures import NOW, gang, node, resources, snapshot, waiting
 
 MIXED = [
     node("n1", [1000, 0, 0, 0]),
@@ -19,8 +19,9 @@ MIXED = [
 
 def messages(nodes: list[NodeView], *pending: GangRequest) -> list[str]:
     """Of the last that waits."""
-    plan = schedule(snapshot(nodes, pending), NOW)
-    return [reason.message for reason in plan.waiting[-1].reasons]
+    picture = snapshot(nodes, pending)
+    plan = schedule(picture, NOW)
+    return [reason.message for reason in waiting(plan, picture)[-1].reasons]
 
 
 def test_busy_closed_and_missing_gpus_are_told_apart() -> None:
@@ -113,9 +114,10 @@ def test_many_nodes_are_not_all_named() -> None:
 
 
 def test_equal_experiments_share_their_reasons() -> None:
-    plan = schedule(snapshot(MIXED, [gang(n, resources(2000)) for n in range(50)]), NOW)
-    assert len(plan.waiting) == 50
-    assert len({id(waiting.reasons) for waiting in plan.waiting}) == 1
+    picture = snapshot(MIXED, [gang(n, resources(2000)) for n in range(50)])
+    plan = schedule(picture, NOW)
+    assert len(plan.waiting) == 1
+    assert len(waiting(plan, picture)) == 50
 
 
 def test_a_thousand_equal_experiments_take_one_short_cycle() -> None:

@@ -250,10 +250,11 @@ SCENARIOS = [
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_scenario(scenario: Scenario) -> None:
-    plan = schedule(snapshot(scenario.nodes, scenario.pending), NOW)
+    picture = snapshot(scenario.nodes, scenario.pending)
+    plan = schedule(picture, NOW)
     assert plan.version == 7
     assert placed(plan) == scenario.placed
-    assert why(plan) == scenario.why
+    assert why(plan, picture) == scenario.why
 
 
 def test_the_large_one_starts_in_the_end_although_small_ones_keep_coming() -> None:
