@@ -1,8 +1,9 @@
 """Starts, stops and watches attempts, each under a shim that outlives this process.
 
-The shims tell of starts and ends through one pipe that all of them share; a pidfd for each tells of
-its death, be it a child of ours or one that an earlier run of noded started. Both lead to the same
-place, `_settle`, and an attempt's end is told exactly once.
+The shims tell of starts and ends through one pipe that all of them share. Of a shim that dies
+without a last word the server tells which forked it, or its pidfd where it was spawned from here or
+by an earlier run of noded. All lead to the same place, `_settle`, and an attempt's end is told
+exactly once.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from noded.leftovers import DIRECTORY_VARIABLE, end_leftovers
 from noded.shim import SHIM_PROGRAM
 from noded.shim.spec import CgroupFiles, Spec
 from noded.shim.status import ShimState, ShimStatus, StatusStream
+from noded.shim_server import ShimServer, spawn_shim
 
 _NOTIFY_PIPE_BYTES: Final = 1 << 20
 _POLL_SECONDS: Final = 0.1
-_ALL_SIGNALS: Final = signal.valid_signals()
 _SHIM_REFUSED: Final = 3
 
 
@@ -48,6 +49,10 @@ class Running:
     cgroup_procs: tuple[str, ...]
     shim_pid: int = 0
     own_child: bool = False
+    served: bool = False
+    """Its shim is the server's child, which would tell of its death."""
+    lost_order: bool = False
+    """The server was killed with the order perhaps unread."""
     pidfd: int = -1
     status: ShimStatus | None = None
     stop_reason: str = ""
@@ -87,6 +92,9 @@ class Supervisor:
         with contextlib.suppress(PermissionError):  # above the quota of pipe pages of our user
             fcntl.fcntl(self._read_end, fcntl.F_SETPIPE_SZ, _NOTIFY_PIPE_BYTES)
         self._loop.add_reader(self._read_end, self._read_notes)
+        self._server = ShimServer(
+            self._program, self._write_end, self._server_told_death, self._server_lost
+        )
 
     # ---- what others call ----
 
@@ -120,14 +128,16 @@ class Supervisor:
             group = self._cgroups.make(request.attempt_id, request.limits)
         try:
             directory.intend(self._spec(request, directory, group))
-            pid = self._spawn(directory.path)
+            served = self._server.order(directory.path)
+            pid = 0 if served else spawn_shim(self._program, directory.path, self._write_end)
         except BaseException:
             if self._cgroups is not None:
                 self._cgroups.remove(group.procs)
             raise
-        running = Running(directory, group.procs, shim_pid=pid, own_child=True)
+        running = Running(directory, group.procs, shim_pid=pid, own_child=not served, served=served)
         self._running[request.attempt_id] = running
-        self._watch(running)
+        if not served:
+            self._watch(running)
         return running
 
     def adopt(self) -> list[Adopted]:
@@ -174,6 +184,7 @@ class Supervisor:
         for running in list(self._running.values()):
             self._unwatch(running)
         self._running.clear()
+        await self._server.close()
         self._loop.remove_reader(self._read_end)
         for fd in (self._read_end, self._write_end, self._contact_fd):
             os.close(fd)
@@ -210,25 +221,6 @@ class Supervisor:
             rlimits=request.rlimits,
             notes={**request.notes, BOOT_ID_NOTE: self._boot_id},
         )
-
-    def _spawn(self, path: str) -> int:
-        """A session of its own, so that Ctrl-C does not reach it, and all signals blocked until
-        the shim reads them: a stop that comes early is not lost."""
-        try:
-            return os.posix_spawn(
-                self._program,
-                ("riseml-shim", path, "3"),
-                {},
-                file_actions=[(os.POSIX_SPAWN_DUP2, self._write_end, 3)],
-                setsid=True,
-                setsigmask=_ALL_SIGNALS,
-            )
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(path + "/spec")
-            raise StartFailed(
-                f"{self._program}: {error.strerror}; reinstall, the shim is built with the package"
-            ) from error
 
     # ---- watching ----
 
@@ -267,7 +259,10 @@ class Supervisor:
             self._reap(running)
         seen = running.directory.observe(self._boot_id)
         if seen.state not in (AttemptState.STARTING, AttemptState.RUNNING):
-            self._settle(running)
+            if seen.state is AttemptState.NEVER_STARTED and running.lost_order:
+                self._order_again(running)
+            else:
+                self._settle(running)
             return
         if seen.status is not None and running.status is None:
             running.shim_pid = seen.status.shim_pid
@@ -279,6 +274,34 @@ class Supervisor:
             self._reap(running)
         self._unwatch(running)
         self._settle(running)
+
+    def _server_told_death(self, path: str, exit_code: int) -> None:
+        running = self._running.get(os.path.basename(path))
+        if running is not None and running.served:
+            running.exit_code = exit_code
+            self._settle(running)
+
+    def _server_lost(self) -> None:
+        """Its shims live: they are watched one by one. Whether it read its last orders shows."""
+        self._read_notes()
+        for running in list(self._running.values()):
+            if running.served:
+                running.served = False
+                running.lost_order = running.status is None
+                self._watch(running)
+
+    def _order_again(self, running: Running) -> None:
+        """Nobody had taken the order, and now nobody could: our look has put the spec aside."""
+        running.lost_order = False
+        path = running.directory.path
+        try:
+            os.rename(path + "/spec.void", path + "/spec")
+            running.shim_pid = spawn_shim(self._program, path, self._write_end)
+        except (OSError, StartFailed):
+            self._settle(running)
+        else:
+            running.own_child = True
+            self._watch(running)
 
     def _reap(self, running: Running) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -296,8 +319,29 @@ class Supervisor:
         with contextlib.suppress(ProcessLookupError):
             if running.pidfd >= 0:
                 signal.pidfd_send_signal(running.pidfd, number)
-            elif running.own_child or self._is_shim(running):
+            elif running.own_child:
                 os.kill(running.shim_pid, number)
+            elif running.shim_pid:
+                self._signal_stranger(running, number)
+
+    def _signal_stranger(self, running: Running, number: signal.Signals) -> None:
+        """One that we did not spawn, so its pid may by now be another's."""
+        try:
+            pidfd = os.pidfd_open(running.shim_pid) if self._use_pidfd else -1
+        except ProcessLookupError:
+            return
+        except OSError:  # none to be had
+            pidfd = -1
+        try:
+            if not self._is_shim(running):
+                return
+            if pidfd >= 0:
+                signal.pidfd_send_signal(pidfd, number)
+            else:
+                os.kill(running.shim_pid, number)
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
 
     # ---- events ----
 
@@ -315,6 +359,8 @@ class Supervisor:
             return
         first = running.status is None
         running.status = status
+        if not running.own_child:
+            running.shim_pid = status.shim_pid
         if first and status.state is not ShimState.NOT_STARTED:
             self._on_event(Started(status.attempt_id, status.pid, status.exec_ns))
             if running.stop_reason and not running.own_child:

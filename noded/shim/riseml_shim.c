@@ -1,4 +1,4 @@
-/* riseml-shim ATTEMPT_DIR [NOTIFY_FD]
+/* riseml-shim ATTEMPT_DIR [NOTIFY_FD]      (or forked for ATTEMPT_DIR by a server: serve.c)
 
    The parent of one attempt's job. It outlives noded: its own session, no terminal, deaf to SIGHUP and SIGINT. It
    turns the job's output into log segments (log.c), ends the job with all that descends from it (job.c), and writes
@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,7 +27,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { STATUS_SIZE = 4096, FIRST_OTHER_FD = 3, DRAIN_BYTES = 4 << 20 };
+enum { STATUS_SIZE = 4096, FIRST_OTHER_FD = 3, SERVER_FD = 4, DRAIN_BYTES = 4 << 20 };
 static const int64_t PARTIAL_NS = 250LL * NS_PER_MS;
 static const int64_t DRAIN_NS = 500LL * NS_PER_MS; /* of silence */
 static const int64_t KILL_AGAIN_NS = 50LL * NS_PER_MS;
@@ -357,22 +358,21 @@ static bool start(struct shim *shim)
     return true;
 }
 
-int main(int argc, char **argv)
+static int told(const struct shim *shim, int code) { return shim->note_length == 0 ? code : SHIM_UNHEARD; }
+
+/* The whole life of one shim; returns how it exits. */
+static int run(const char *directory, int notify_fd)
 {
     static struct shim shim;
     const char *why;
-    if (argc < 2 || argc > 3) {
-        fprintf(stderr, "usage: riseml-shim ATTEMPT_DIR [NOTIFY_FD]\n");
-        return 2;
+    if (chdir(directory) != 0) {
+        fprintf(stderr, "riseml-shim: %s: %s\n", directory, strerror(errno));
+        return SHIM_NO_DIRECTORY;
     }
-    if (chdir(argv[1]) != 0) {
-        fprintf(stderr, "riseml-shim: %s: %s\n", argv[1], strerror(errno));
-        return 2;
-    }
-    leave_the_daemon(&shim, argc == 3 ? atoi(argv[2]) : -1);
+    leave_the_daemon(&shim, notify_fd);
     if (!spec_read(&shim.spec, &why)) {
-        fprintf(stderr, "riseml-shim: %s: %s\n", argv[1], why);
-        return 3;
+        fprintf(stderr, "riseml-shim: %s: %s\n", directory, why);
+        return SHIM_REFUSED;
     }
     silence_stdio();
     shim.status_fd = -1;
@@ -382,7 +382,7 @@ int main(int argc, char **argv)
     shim.kill_at_ns = shim.contact_check_ns = NEVER;
     if (!start(&shim)) {
         finish(&shim, "not_started");
-        return 1;
+        return told(&shim, SHIM_TOLD_NOT_STARTED);
     }
     if (shim.spec.contact_file != NULL && shim.spec.contact_timeout_ms > 0) {
         shim.contact_base_ns = clock_ns(CLOCK_BOOTTIME);
@@ -395,5 +395,31 @@ int main(int argc, char **argv)
     }
     supervise(&shim);
     finish(&shim, "exited");
-    return 0;
+    return told(&shim, SHIM_TOLD);
+}
+
+/* What a list of processes shows: the arguments are one piece of memory. */
+static void show_as(char **argv, int argc, const char *directory)
+{
+    char *first = argv[0], *last = argv[argc - 1];
+    size_t size = (size_t)(last - first) + strlen(last) + 1, name = strlen(first) + 1;
+    memset(first + name, 0, size - name);
+    for (size_t i = 0; directory[i] != '\0' && name + i + 1 < size; i++)
+        first[name + i] = directory[i];
+}
+
+int main(int argc, char **argv)
+{
+    static char directory[PATH_MAX];
+    if (argc >= 2 && strcmp(argv[1], "--serve") == 0) {
+        if (!serve(SERVER_FD, directory))
+            return 0;
+        show_as(argv, argc, directory);
+        return run(directory, FIRST_OTHER_FD);
+    }
+    if (argc < 2 || argc > 3) {
+        fprintf(stderr, "usage: riseml-shim ATTEMPT_DIR [NOTIFY_FD]\n");
+        return 2;
+    }
+    return run(argv[1], argc == 3 ? atoi(argv[2]) : -1);
 }

@@ -21,6 +21,15 @@ enum {
     STREAM_BUFFER_BYTES = LINE_MAX_BYTES + READ_BYTES,
 };
 
+/* How a shim exits. */
+enum {
+    SHIM_TOLD = 0, /* its job ended, and noded was told so */
+    SHIM_TOLD_NOT_STARTED = 1,
+    SHIM_NO_DIRECTORY = 2,
+    SHIM_REFUSED = 3, /* there is nothing for it to start */
+    SHIM_UNHEARD = 4, /* the end is in the status file only */
+};
+
 /* spec.c: what noded ordered. All strings point into one buffer that lives as long as the shim. */
 struct rlimit_order {
     int resource;
@@ -121,6 +130,10 @@ uint64_t start_ticks_of(pid_t pid);
 /* Reads a small file into `text` and ends it with NUL; -1: not readable. */
 ssize_t read_small_file(const char *path, char *text, size_t size);
 bool write_small_file(const char *path, const char *text);
+
+/* serve.c: true in a forked child, which is to be the shim of the attempt at `path` (PATH_MAX bytes); false once
+   noded is gone. */
+bool serve(int socket_fd, char *path);
 
 /* riseml_shim.c */
 int64_t clock_ns(clockid_t clock);

@@ -1,7 +1,7 @@
 /* The spec: `key NUL value NUL` pairs, the first `riseml-spec` `1`, the last `end` ``.
 
    The file doubles as the record of intent. Who holds its flock owns the attempt: the shim for as long as it
-   lives; noded for the moment in which it declares an attempt as never started (and unlinks the file). */
+   lives; noded for the moment in which it declares an attempt as never started (and renames the file). */
 #include "shim.h"
 
 #include <errno.h>
@@ -125,7 +125,7 @@ static const char *parse(struct spec *spec, char *data, size_t size)
 
 bool spec_read(struct spec *spec, const char **why)
 {
-    struct stat info;
+    struct stat info, named;
     memset(spec, 0, sizeof *spec);
     spec->grace_ms = 10000;
     spec->orphan_grace_ms = 2000;
@@ -138,7 +138,7 @@ bool spec_read(struct spec *spec, const char **why)
     if (flock(spec->fd, LOCK_EX | LOCK_NB) != 0)
         return false;
     *why = "noded gave this attempt up";
-    if (fstat(spec->fd, &info) != 0 || info.st_nlink == 0)
+    if (fstat(spec->fd, &info) != 0 || stat("spec", &named) != 0 || named.st_ino != info.st_ino)
         return false;
     *why = "this attempt was started before";
     if (access("status", F_OK) == 0 || errno != ENOENT)
