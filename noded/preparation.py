@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -202,7 +202,8 @@ class Preparation:
                 above = self._outputs.make_directories(parent)
             try:
                 if not _exists(name, above):
-                    self._skeletons.take(name, identity, above)
+                    with _made_by_another_daemon():
+                        self._skeletons.take(name, identity, above)
             finally:
                 os.close(above)
             with acting_as(identity):
@@ -263,6 +264,16 @@ def _exists(name: str, dir_fd: int) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def _made_by_another_daemon() -> Iterator[None]:
+    """Members of a gang share their output directory: who comes second uses it as it is."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
 
 
 def _write_file(name: str, text: str, dir_fd: int) -> None:

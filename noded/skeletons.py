@@ -57,8 +57,13 @@ class Skeletons:
         if identity.separate:
             for name in owned:
                 os.chown(f"{path}/{name}" if name else path, identity.uid, identity.gid)
-        os.rename(path, target, dst_dir_fd=dir_fd)
-        self._refill()
+        try:
+            os.rename(path, target, dst_dir_fd=dir_fd)
+        except OSError:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        finally:
+            self._refill()
         return True
 
     def _refill(self) -> None:
