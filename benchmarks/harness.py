@@ -278,13 +278,15 @@ class Cluster:
 
 
 def kill_shims(home: Path) -> None:
-    """Kills shims (whose argument is a folder below `home`) with their jobs, and only those."""
+    """Ends shims whose attempt lies below `home`, each with its job, and no others."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):
-            arguments = (entry / "cmdline").read_bytes().split(b"\0")
-            if any(a.startswith(f"{home}/node/".encode()) for a in arguments[1:2]):
+            # A shim works in its attempt's folder.
+            if (entry / "comm").read_text().strip() != "riseml-shim":
+                continue
+            if Path(os.readlink(entry / "cwd")).is_relative_to(home):
                 os.kill(int(entry.name), signal.SIGUSR1)
 
 

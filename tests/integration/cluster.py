@@ -24,6 +24,7 @@ from riseml.credentials import Credentials
 from riseml.cri import payload
 from riseml.spec.model import Resources, RetryPolicy, RoleSpec, TrainSpec
 from riseml.v1 import experiment_pb2, node_pb2, state_pb2
+from tests.integration.processes import kill_shims
 
 DEADLINE_SECONDS: Final = 30.0
 ENDED: Final = frozenset({state_pb2.STATE_FINISHED, state_pb2.STATE_FAILED, state_pb2.STATE_KILLED})
@@ -227,17 +228,6 @@ class Cluster:
         """What all programs printed, for a failed test."""
         programs = (self.control_plane, *self.nodes.values())
         return "\n".join(f"--- {p.name}\n{p.log()[-4000:]}" for p in programs)
-
-
-def kill_shims(home: Path) -> None:
-    """Kills shims (whose argument is a folder below `home`) with their jobs, and only those."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            arguments = (entry / "cmdline").read_bytes().split(b"\0")
-            if len(arguments) > 1 and arguments[1].startswith(f"{home}/node/".encode()):
-                os.kill(int(entry.name), signal.SIGUSR1)
 
 
 @contextlib.contextmanager
