@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,16 +15,28 @@ from noded.uids import Identity
 ME = Identity(os.getuid(), os.getgid(), separate=False)
 
 
+class AtOnce(Executor):
+    """Does what it is told when it is told, and says so."""
+
+    def __init__(self) -> None:
+        self.done = asyncio.Event()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **rest: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **rest))
+        self.done.set()
+        return future
+
+
 async def test_a_directory_that_another_daemon_made_meanwhile_is_left_as_it_is(
     tmp_path: Path,
 ) -> None:
     target = tmp_path / "target"
     target.mkdir()
     (target / "theirs").touch()
-    with ThreadPoolExecutor(1) as threads:
-        skeletons = Skeletons(tmp_path / "prepared", output_skeleton, threads)
-        with pytest.raises(OSError, match="not empty"):
-            async with asyncio.timeout(10):
-                while not skeletons.take(str(target), ME):
-                    await asyncio.sleep(0.001)
-    assert [entry.name for entry in target.iterdir()] == ["theirs"]
+    executor = AtOnce()
+    skeletons = Skeletons(tmp_path / "prepared", output_skeleton, executor)
+    await executor.done.wait()
+    with pytest.raises(OSError, match="not empty"):
+        skeletons.take(str(target), ME)
+    assert os.listdir(target) == ["theirs"]
