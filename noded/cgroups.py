@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from noded.errors import StartFailed
 from noded.shim.spec import CgroupFiles
 
 CONTROLLERS: Final = ("cpu", "memory", "pids")
@@ -52,17 +51,18 @@ class Support:
 
 
 class Cgroups(Protocol):
-    """Makes and removes the groups of attempts."""
+    """The groups of attempts. Their shims make and remove them, outside our loop."""
 
     @property
     def support(self) -> Support: ...
 
-    def make(self, attempt_id: str, limits: Limits) -> CgroupFiles:
-        """The files for the shim. Raises StartFailed where a limit that is supported is refused."""
+    def plan(self, attempt_id: str, limits: Limits) -> CgroupFiles:
+        """What the shim is to make."""
         ...
 
     def remove(self, procs: Iterable[str]) -> None:
-        """Removes the groups that these files belong to; one that is in use stays."""
+        """Removes the groups that these files belong to, where a killed shim left them; one that
+        is in use stays."""
         ...
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class NoCgroups:
     def __init__(self, reason: str) -> None:
         self.support = Support(0, dict.fromkeys(CONTROLLERS, reason))
 
-    def make(self, attempt_id: str, limits: Limits) -> CgroupFiles:
+    def plan(self, attempt_id: str, limits: Limits) -> CgroupFiles:
         return CgroupFiles()
 
     def remove(self, procs: Iterable[str]) -> None:
@@ -92,23 +92,25 @@ class CgroupsV2:
     def __init__(self, base: Path, support: Support) -> None:
         self.support = support
         self._base = str(base)
+        self._has_kill = os.path.exists(f"{base}/cgroup.kill")
 
-    def make(self, attempt_id: str, limits: Limits) -> CgroupFiles:
+    def plan(self, attempt_id: str, limits: Limits) -> CgroupFiles:
         group = f"{self._base}/{attempt_id}"
         available = self.support.controllers
-        _make_group(group)
+        settings, wishes = [], []
         if limits.cpu_milli and "cpu" in available:
-            _set(group, "cpu.weight", str(cpu_weight(limits.cpu_milli)))
+            settings.append((f"{group}/cpu.weight", str(cpu_weight(limits.cpu_milli))))
         if limits.memory_bytes and "memory" in available:
-            _set(group, "memory.max", str(limits.memory_bytes))
-            with contextlib.suppress(StartFailed):  # not there where swap accounting is off
-                _set(group, "memory.swap.max", "0")
+            settings.append((f"{group}/memory.max", str(limits.memory_bytes)))
+            wishes.append((f"{group}/memory.swap.max", "0"))  # not there without swap accounting
         if limits.max_processes and "pids" in available:
-            _set(group, "pids.max", str(limits.max_processes))
-        kill = f"{group}/cgroup.kill"
+            settings.append((f"{group}/pids.max", str(limits.max_processes)))
         return CgroupFiles(
+            directories=(group,),
+            settings=tuple(settings),
+            wishes=tuple(wishes),
             procs=(f"{group}/cgroup.procs",),
-            kill=kill if os.path.exists(kill) else "",
+            kill=f"{group}/cgroup.kill" if self._has_kill else "",
             oom=f"{group}/memory.events" if "memory" in available else "",
         )
 
@@ -126,24 +128,28 @@ class CgroupsV1:
         self.support = support
         self._bases = {name: str(base) for name, base in bases.items()}
 
-    def make(self, attempt_id: str, limits: Limits) -> CgroupFiles:
-        settings = {
+    def plan(self, attempt_id: str, limits: Limits) -> CgroupFiles:
+        wanted = {
             "cpu": ("cpu.shares", cpu_shares(limits.cpu_milli) if limits.cpu_milli else 0),
             "memory": ("memory.limit_in_bytes", limits.memory_bytes),
             "pids": ("pids.max", limits.max_processes),
         }
-        procs, oom = [], ""
+        directories, settings, oom = [], [], ""
         for name, base in self._bases.items():
-            file, value = settings[name]
+            file, value = wanted[name]
             if not value:
                 continue
             group = f"{base}/{attempt_id}"
-            _make_group(group)
-            procs.append(f"{group}/cgroup.procs")
-            _set(group, file, str(value))
+            directories.append(group)
+            settings.append((f"{group}/{file}", str(value)))
             if name == "memory":
                 oom = f"{group}/memory.oom_control"
-        return CgroupFiles(procs=tuple(procs), oom=oom)
+        return CgroupFiles(
+            directories=tuple(directories),
+            settings=tuple(settings),
+            procs=tuple(f"{group}/cgroup.procs" for group in directories),
+            oom=oom,
+        )
 
     def remove(self, procs: Iterable[str]) -> None:
         _remove_groups(procs, set(self._bases.values()))
@@ -267,24 +273,6 @@ def _make_room(own: Path) -> str:
     except OSError as error:
         return f"the daemon can't move into a group of its own ({error.strerror})"
     return ""
-
-
-def _make_group(path: str) -> None:
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise StartFailed(f"{path}: {error.strerror}") from error
-
-
-def _set(group: str, file: str, value: str) -> None:
-    try:
-        fd = os.open(f"{group}/{file}", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, value.encode())
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise StartFailed(f"{group}/{file} = {value}: {error.strerror}") from error
 
 
 def _remove_groups(procs: Iterable[str], bases: set[str]) -> None:

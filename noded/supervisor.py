@@ -125,15 +125,10 @@ class Supervisor:
         directory.make(request.uid, request.gid)
         group = CgroupFiles()
         if self._cgroups is not None and request.limits is not None:
-            group = self._cgroups.make(request.attempt_id, request.limits)
-        try:
-            directory.intend(self._spec(request, directory, group))
-            served = self._server.order(directory.path)
-            pid = 0 if served else spawn_shim(self._program, directory.path, self._write_end)
-        except BaseException:
-            if self._cgroups is not None:
-                self._cgroups.remove(group.procs)
-            raise
+            group = self._cgroups.plan(request.attempt_id, request.limits)
+        directory.intend(self._spec(request, directory, group))
+        served = self._server.order(directory.path)
+        pid = 0 if served else spawn_shim(self._program, directory.path, self._write_end)
         running = Running(directory, group.procs, shim_pid=pid, own_child=not served, served=served)
         self._running[request.attempt_id] = running
         if not served:
@@ -415,6 +410,8 @@ class Supervisor:
         elif status is not None:
             reason, message = status.reason, status.message
         exact = status is not None and status.ended
+        if exact:
+            running.cgroup_procs = ()  # its shim has removed them
         event = Ended(
             attempt_id=directory.attempt_id,
             state=seen.state,

@@ -123,6 +123,42 @@ __attribute__((noinline)) void job_spawn(struct job *job, const struct spec *spe
 
 /* ---- control groups ---- */
 
+/* With the group above it, which a daemon that ended meanwhile may have removed. */
+static bool make_group(const char *path)
+{
+    char above[PATH_MAX];
+    const char *name = strrchr(path, '/');
+    if (mkdir(path, 0755) == 0 || errno == EEXIST)
+        return true;
+    if (errno != ENOENT || name == NULL)
+        return false;
+    snprintf(above, sizeof above, "%.*s", (int)(name - path), path);
+    mkdir(above, 0755);
+    return mkdir(path, 0755) == 0 || errno == EEXIST;
+}
+
+static bool make_groups(const struct spec *spec, const char **failed)
+{
+    for (int i = 0; i < spec->cgroup_make_count; i++)
+        if (!make_group(*failed = spec->cgroup_make[i]))
+            return false;
+    for (int i = 0; i < spec->cgroup_set_count; i++) {
+        char *value = strrchr(*failed = spec->cgroup_set[i], '=');
+        if (value == NULL)
+            continue;
+        *value++ = '\0'; /* a name is left, for whom it failed */
+        if (!write_small_file(*failed, value) && !spec->cgroup_set_optional[i])
+            return false;
+    }
+    return true;
+}
+
+void cgroups_remove(const struct spec *spec)
+{
+    for (int i = 0; i < spec->cgroup_make_count; i++)
+        rmdir(spec->cgroup_make[i]);
+}
+
 static bool join_groups(const struct spec *spec, pid_t pid)
 {
     char text[16];
@@ -174,11 +210,14 @@ static bool join_below(const struct spec *spec, pid_t pid, int depth)
 
 /* After the start, not before exec: entering a group can wait 15 ms for the kernel (a grace period of RCU), and
    the job need not wait with it. Twice, for one whose parent ended meanwhile has become our own child. */
-bool job_join_cgroups(const struct job *job, const struct spec *spec)
+bool job_join_cgroups(const struct job *job, const struct spec *spec, const char **failed)
 {
     enum { DEPTH = 16 };
+    if (!make_groups(spec, failed))
+        return false;
     if (spec->cgroup_procs_count == 0)
         return true;
+    *failed = spec->cgroup_procs[0];
     return join_groups(spec, job->pid) && join_below(spec, getpid(), DEPTH) && join_below(spec, getpid(), DEPTH);
 }
 

@@ -268,6 +268,7 @@ static void finish(struct shim *shim, const char *state)
     shim->status.log_bytes = shim->log.total;
     shim->status.lost_bytes = shim->log.lost_bytes + (shim->log.out_len - shim->log.out_done);
     shim->status.oom_kills = cgroup_oom_kills(&shim->spec);
+    cgroups_remove(&shim->spec); /* before the end is told, for then noded looks no more */
     while (!publish(shim, state, true))
         usleep(500000);
     for (int tries = 0; shim->note_length > 0 && tries < 100; tries++, usleep(10000))
@@ -389,8 +390,9 @@ static int run(const char *directory, int notify_fd)
         shim.contact_check_ns = 0;
     }
     publish(&shim, "running", false);
-    if (!job_join_cgroups(&shim.job, &shim.spec)) {
-        snprintf(shim.status.message, sizeof shim.status.message, "could not join its cgroup: %s", strerror(errno));
+    if (!job_join_cgroups(&shim.job, &shim.spec, &why)) {
+        snprintf(shim.status.message, sizeof shim.status.message, "could not enter its control group: %.150s: %s", why,
+                 strerror(errno));
         begin_stop(&shim, 0, "start_failed", clock_ns(CLOCK_MONOTONIC));
     }
     supervise(&shim);

@@ -12,6 +12,7 @@
 enum {
     MAX_GROUPS = 256,
     MAX_CGROUPS = 16,
+    MAX_CGROUP_SETTINGS = 32,
     MAX_RLIMITS = 16,
     REASON_SIZE = 64,
     MESSAGE_SIZE = 256,
@@ -50,6 +51,11 @@ struct spec {
     mode_t umask;
     int64_t grace_ms, orphan_grace_ms;
     int64_t log_segment_bytes, log_max_segments; /* 0: no limit on the count */
+    const char *cgroup_make[MAX_CGROUPS]; /* directories, removed again at the end */
+    int cgroup_make_count;
+    char *cgroup_set[MAX_CGROUP_SETTINGS]; /* `file=value` */
+    bool cgroup_set_optional[MAX_CGROUP_SETTINGS];
+    int cgroup_set_count;
     const char *cgroup_procs[MAX_CGROUPS]; /* files that the job's pid is written to */
     int cgroup_procs_count;
     const char *cgroup_kill; /* v2: cgroup.kill */
@@ -104,7 +110,9 @@ struct job {
 
 void job_spawn(struct job *job, const struct spec *spec, int out_fd, int err_fd);
 /* All that descends from this process: one look that sends `signal`; or everything ended by SIGKILL. */
-bool job_join_cgroups(const struct job *job, const struct spec *spec);
+/* Makes them with their limits and moves the job there. False: *failed names the file, errno says why. */
+bool job_join_cgroups(const struct job *job, const struct spec *spec, const char **failed);
+void cgroups_remove(const struct spec *spec);
 void descendants_signal(int signal);
 void descendants_kill(const struct spec *spec);
 uint64_t cgroup_oom_kills(const struct spec *spec);

@@ -66,7 +66,12 @@ static void parse_pair(struct spec *spec, const char *key, char *value, bool *ba
         spec->log_segment_bytes = number(value, bad);
     else if (is(key, "log_max_segments"))
         spec->log_max_segments = number(value, bad);
-    else if (is(key, "cgroup_procs") && spec->cgroup_procs_count < MAX_CGROUPS)
+    else if (is(key, "cgroup_make") && spec->cgroup_make_count < MAX_CGROUPS)
+        spec->cgroup_make[spec->cgroup_make_count++] = value;
+    else if ((is(key, "cgroup_set") || is(key, "cgroup_try")) && spec->cgroup_set_count < MAX_CGROUP_SETTINGS) {
+        spec->cgroup_set_optional[spec->cgroup_set_count] = is(key, "cgroup_try");
+        spec->cgroup_set[spec->cgroup_set_count++] = value;
+    } else if (is(key, "cgroup_procs") && spec->cgroup_procs_count < MAX_CGROUPS)
         spec->cgroup_procs[spec->cgroup_procs_count++] = value;
     else if (is(key, "cgroup_kill"))
         spec->cgroup_kill = value;

@@ -16,8 +16,13 @@ class SpecInvalid(StartFailed):
 
 @dataclass(frozen=True, slots=True)
 class CgroupFiles:
-    """The files of an attempt's control group that the shim uses; empty: there is none."""
+    """The control group that the shim makes for its attempt and removes again; empty: none."""
 
+    directories: tuple[str, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+    """Files and what is written to them; where one is refused, the job is not to run."""
+    wishes: tuple[tuple[str, str], ...] = ()
+    """The same, but a kernel that lacks them is fine too."""
     procs: tuple[str, ...] = ()
     kill: str = ""
     oom: str = ""
@@ -92,6 +97,14 @@ class Spec:
         yield "orphan_grace_ms", str(self.orphan_grace_ms)
         yield "log_segment_bytes", str(self.log_segment_bytes)
         yield "log_max_segments", str(self.log_max_segments)
+        for directory in self.cgroup.directories:
+            yield "cgroup_make", directory
+        for key, settings in (
+            ("cgroup_set", self.cgroup.settings),
+            ("cgroup_try", self.cgroup.wishes),
+        ):
+            for file, value in settings:
+                yield key, f"{file}={value}"
         for procs in self.cgroup.procs:
             yield "cgroup_procs", procs
         if self.cgroup.kill:

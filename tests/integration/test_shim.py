@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from noded.attempt_dir import AttemptState
-from noded.cgroups import Limits, detect
+from noded.cgroups import CgroupsV1, Limits, Support, detect
 from noded.launch import Started
 from noded.shim.status import ShimState
 from tests.integration.shim_node import (
@@ -24,6 +24,7 @@ from tests.integration.shim_node import (
     log_of,
     needs_shim,
     output_of,
+    read,
     running_node,
     until,
 )
@@ -130,6 +131,39 @@ async def test_a_job_is_its_user_and_nobody_else() -> None:
         await node.supervisor.close()
     finally:
         shutil.rmtree(base)
+
+
+async def test_a_refused_limit_ends_the_job_and_is_named(tmp_path: Path) -> None:
+    groups = CgroupsV1({"memory": tmp_path / "base"}, Support(1, {}))  # no such file is there
+    node = Node(tmp_path / "attempts", cgroups=groups)
+    node.start("sleep", "600", limits=Limits(memory_bytes=1 << 30))
+    ended = await node.ended()
+    assert ended.reason == "start_failed"
+    file = f"{tmp_path}/base/ana.1.train.1-1/memory.limit_in_bytes"
+    assert ended.message == (
+        f"could not enter its control group: {file}"[:185] + ": No such file or directory"
+    )
+    assert not exists(str(tmp_path / "base/ana.1.train.1-1"))
+    await until(lambda: not node.supervisor.running, "the shim gone")
+    await node.supervisor.close()
+
+
+async def test_what_a_killed_shim_left_of_its_groups_goes_too(tmp_path: Path) -> None:
+    groups = detect(f"test-{os.getpid()}")
+    node = Node(tmp_path / "attempts", cgroups=groups)
+    limits = Limits(cpu_milli=500, memory_bytes=64 << 20, max_processes=100)
+    directory = node.start("sleep", "600", limits=limits)
+    started = await node.started()
+    intent = directory.read_intent()
+    assert intent is not None
+    pid = str(started.pid)
+    await until(lambda: all(pid in read(p).split() for p in intent.cgroup_procs if exists(p))
+                and all(exists(p) for p in intent.cgroup_procs), "it is in its groups")  # fmt: skip
+    os.kill(node.supervisor.running["ana.1.train.1-1"].shim_pid, signal.SIGKILL)
+    assert (await node.ended()).state is AttemptState.VANISHED
+    await until(lambda: not node.supervisor.running, "the shim gone")
+    assert not any(exists(os.path.dirname(procs)) for procs in intent.cgroup_procs)
+    await node.supervisor.close()
 
 
 async def test_limits_hold_where_the_system_permits_them(tmp_path: Path) -> None:

@@ -2,10 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from noded.cgroups import CgroupsV1, CgroupsV2, Limits, NoCgroups, Support, cpu_weight, detect
-from noded.errors import StartFailed
 
 
 def proc_of(tmp_path: Path, groups: str, mounts: str) -> tuple[Path, Path]:
@@ -46,29 +43,36 @@ def test_without_control_groups_jobs_simply_have_no_limits(tmp_path: Path) -> No
     proc, mounts = proc_of(tmp_path, "0::/\n", "tmpfs /tmp tmpfs rw 0 0\n")
     groups = detect("n1", proc, mounts)
     assert isinstance(groups, NoCgroups)
-    assert groups.make("a-1", Limits(cpu_milli=1000)).procs == ()
+    assert groups.plan("a-1", Limits(cpu_milli=1000)).procs == ()
     assert groups.support.describe() == "no control groups (no control groups are mounted)"
 
 
-def test_v2_limits_are_written_in_the_kernels_units(tmp_path: Path) -> None:
+def test_v2_limits_are_in_the_kernels_units(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.kill").touch()
     groups = CgroupsV2(tmp_path, Support(2, {}))
-    group = tmp_path / "a-1"
-    group.mkdir()
-    for file in ("cpu.weight", "memory.max", "memory.swap.max", "pids.max", "cgroup.kill"):
-        (group / file).touch()
-    files = groups.make("a-1", Limits(cpu_milli=2500, memory_bytes=1 << 30, max_processes=99))
-    assert (group / "cpu.weight").read_text() == "250"
-    assert (group / "memory.max").read_text() == str(1 << 30)
-    assert (group / "pids.max").read_text() == "99"
+    group = str(tmp_path / "a-1")
+    files = groups.plan("a-1", Limits(cpu_milli=2500, memory_bytes=1 << 30, max_processes=99))
+    assert files.directories == (group,)
+    assert dict(files.settings) == {
+        f"{group}/cpu.weight": "250",
+        f"{group}/memory.max": str(1 << 30),
+        f"{group}/pids.max": "99",
+    }
+    assert files.wishes == ((f"{group}/memory.swap.max", "0"),)
     assert files.procs == (f"{group}/cgroup.procs",)
     assert files.kill == f"{group}/cgroup.kill"
     assert files.oom == f"{group}/memory.events"
 
 
-def test_a_refused_limit_fails_the_start(tmp_path: Path) -> None:
-    groups = CgroupsV1({"memory": tmp_path}, Support(1, {}))
-    with pytest.raises(StartFailed, match=r"memory\.limit_in_bytes"):
-        groups.make("a-1", Limits(memory_bytes=1))
+def test_v1_has_groups_only_for_what_is_limited(tmp_path: Path) -> None:
+    bases = {name: tmp_path / name for name in ("cpu", "memory", "pids")}
+    files = CgroupsV1(bases, Support(1, {})).plan("a-1", Limits(cpu_milli=500, max_processes=9))
+    assert files.directories == (f"{tmp_path}/cpu/a-1", f"{tmp_path}/pids/a-1")
+    assert files.settings == (
+        (f"{tmp_path}/cpu/a-1/cpu.shares", "512"),
+        (f"{tmp_path}/pids/a-1/pids.max", "9"),
+    )
+    assert files.oom == ""
 
 
 def test_weights_stay_within_the_kernels_bounds() -> None:
