@@ -197,13 +197,19 @@ class Preparation:
         if path.partition("/")[0] != order.user_name:
             raise StartFailed(f"the output path {path!r} is not in {order.user_name!r}'s tree")
         parent, _, name = path.rpartition("/")
+
+        def fill(prepared: str) -> None:
+            with open(f"{prepared}/{CONFIGURATION_NAME}", "wb") as file:
+                file.write(configuration_text(order).encode())
+
         try:
             with acting_as(identity):
                 above = self._outputs.make_directories(parent)
             try:
                 if not _exists(name, above):
                     with _made_by_another_daemon():
-                        self._skeletons.take(name, identity, above)
+                        if self._skeletons.take(name, identity, above, fill):
+                            return self._outputs.root / path
             finally:
                 os.close(above)
             with acting_as(identity):

@@ -9,7 +9,8 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Protocol
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 GPUS_NOTE: Final = "gpus"
 SECRETS_NOTE: Final = "secrets"
 REMOVED: Final = "removed"
+_REMOVE_SECONDS: Final = 0.1
+_REMOVED_AT_ONCE: Final = 64
 MAX_PROCESSES: Final = 32_768
 
 _REASONS: Final = {
@@ -71,6 +74,8 @@ class ShimProcesses:
         self._removed = root.parent / REMOVED
         self._removed.mkdir(mode=0o700, exist_ok=True)
         self._counter = 0
+        self._to_remove: deque[str] = deque()
+        self._loop = asyncio.get_running_loop()
         self._output = output
         self._supervisor = Supervisor(root, self._on_event, cgroups=cgroups)
         self._on_started: Callable[[str, int, float], None] = lambda *_: None
@@ -146,7 +151,9 @@ class ShimProcesses:
             self._counter += 1
             removed = f"{self._removed}/{os.getpid()}-{self._counter}"
             os.rename(directory.path, removed)
-            self._thread.submit(_remove_tree, removed)
+            if not self._to_remove:
+                self._loop.call_later(_REMOVE_SECONDS, self._remove_some)
+            self._to_remove.append(removed)
 
     def adopt(self) -> tuple[list[Found], list[Ending]]:
         """What an earlier daemon left: all that was started, and the ends that nobody has heard of.
@@ -154,8 +161,8 @@ class ShimProcesses:
         What was never started goes: it is started anew if it is still wanted. Ends of killed shims
         follow as events.
         """
-        for leftover in self._removed.iterdir():
-            self._thread.submit(_remove_tree, str(leftover))
+        self._to_remove.extend(str(leftover) for leftover in self._removed.iterdir())
+        self._remove_some()
         found, endings = [], []
         for adopted in self._supervisor.adopt():
             directory, intent, seen = adopted.directory, adopted.intent, adopted.observation
@@ -189,9 +196,22 @@ class ShimProcesses:
                 endings.append(ending_of(ended))
         return found, endings
 
+    def _remove_some(self) -> None:
+        """Not one by one, which would cost a wake of the thread for each; not all at once, which
+        would keep those waiting who need new directories."""
+        some = [
+            self._to_remove.popleft() for _ in range(min(_REMOVED_AT_ONCE, len(self._to_remove)))
+        ]
+        with contextlib.suppress(RuntimeError):  # closing: the next daemon removes them
+            self._thread.submit(_remove_trees, some)
+        if self._to_remove:
+            self._loop.call_later(_REMOVE_SECONDS, self._remove_some)
+
     async def close(self) -> None:
         """Lets go of the shims; jobs go on."""
         await self._supervisor.close()
+        while self._to_remove:
+            self._thread.submit(_remove_tree, self._to_remove.popleft())
         await asyncio.to_thread(self._thread.shutdown)
 
     def _on_event(self, event: Event) -> None:
@@ -244,6 +264,11 @@ def _secrets(variables: Mapping[str, str], names: tuple[str, ...]) -> tuple[str,
 
 def _secrets_of(intent: Intent) -> tuple[str, ...]:
     return _secrets(intent.env, tuple(json.loads(intent.notes.get(SECRETS_NOTE, "[]"))))
+
+
+def _remove_trees(paths: Sequence[str]) -> None:
+    for path in paths:
+        _remove_tree(path)
 
 
 def _remove_tree(path: str) -> None:

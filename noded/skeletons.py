@@ -20,7 +20,8 @@ from noded.uids import Identity
 
 log = logging.getLogger(__name__)
 
-KEPT: Final = 16
+KEPT: Final = 64
+_FEW: Final = KEPT // 2
 _REFILL_SECONDS: Final = 0.005
 
 
@@ -44,20 +45,28 @@ class Skeletons:
         root.mkdir(mode=0o700)
         self._refill()
 
-    def take(self, target: str, identity: Identity, dir_fd: int | None = None) -> bool:
+    def take(
+        self,
+        target: str,
+        identity: Identity,
+        dir_fd: int | None = None,
+        fill: Callable[[str], None] = lambda _: None,
+    ) -> bool:
         """Puts a directory at `target`, which does not exist, owned by `identity` where that is
         separate.
 
-        False: none is ready, make it yourself. Raises OSError.
+        `fill` completes it at its present path. False: none is ready, make it yourself. Raises
+        OSError.
         """
         if not self._ready:
             self._refill()
             return False
         path, owned = self._ready.popleft()
-        if identity.separate:
-            for name in owned:
-                os.chown(f"{path}/{name}" if name else path, identity.uid, identity.gid)
         try:
+            fill(path)
+            if identity.separate:
+                for name in owned:
+                    os.chown(f"{path}/{name}" if name else path, identity.uid, identity.gid)
             os.rename(path, target, dst_dir_fd=dir_fd)
         except OSError:
             shutil.rmtree(path, ignore_errors=True)
@@ -67,7 +76,7 @@ class Skeletons:
         return True
 
     def _refill(self) -> None:
-        if not self._filling:
+        if not self._filling and len(self._ready) < _FEW:
             self._filling = True
             # Not at once: the process that is about to start goes first.
             self._loop.call_later(_REFILL_SECONDS, self._submit)

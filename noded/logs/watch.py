@@ -15,6 +15,7 @@ _IN_MOVED_TO: Final = 0x80
 _IN_NONBLOCK_CLOEXEC: Final = os.O_NONBLOCK | os.O_CLOEXEC
 _EVENT: Final = struct.Struct("iIII")
 _LOOK_AROUND_SECONDS: Final = 0.5
+_ADD_SECONDS: Final = 0.02
 _BUFFER_BYTES: Final = 64 << 10
 
 
@@ -28,24 +29,28 @@ class Watcher:
         self._fd = self._libc.inotify_init1(_IN_NONBLOCK_CLOEXEC) if use_inotify else -1
         self._wakes: dict[int, Callable[[], None]] = {}
         self._unwatched: list[Callable[[], None]] = []
+        self._new: dict[int, tuple[str, Callable[[], None]]] = {}
+        self._numbers: dict[int, int] = {}
+        self._counter = 0
         self._timer: asyncio.TimerHandle | None = None
         if self._fd >= 0:
             self._loop.add_reader(self._fd, self._read)
 
     def add(self, path: str, wake: Callable[[], None]) -> Callable[[], None]:
-        """Calls `wake` when the file, or a file in the folder, grows. Returns how to end that."""
-        number = -1
-        if self._fd >= 0:
-            number = self._libc.inotify_add_watch(
-                self._fd, os.fsencode(path), _IN_MODIFY | _IN_CREATE | _IN_MOVED_TO
-            )
-        if number < 0:
-            self._unwatched.append(wake)
-            if self._timer is None:
-                self._timer = self._loop.call_later(_LOOK_AROUND_SECONDS, self._look_around)
+        """Calls `wake` when the file, or a file in the folder, grows. Returns how to end that.
+
+        The watch begins a moment later, with a wake for what came meanwhile: most short jobs have
+        ended by then, and their watches need not be made and taken back.
+        """
+        if self._fd < 0:
+            self._add_unwatched(wake)
             return lambda: self._remove_unwatched(wake)
-        self._wakes[number] = wake
-        return lambda: self._remove(number)
+        self._counter += 1
+        key = self._counter
+        if not self._new:
+            self._loop.call_later(_ADD_SECONDS, self._add_new)
+        self._new[key] = (path, wake)
+        return lambda: self._end(key, wake)
 
     def close(self) -> None:
         if self._timer is not None:
@@ -54,6 +59,36 @@ class Watcher:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
+
+    def _add_new(self) -> None:
+        if self._fd < 0:
+            return
+        new, self._new = self._new, {}
+        for key, (path, wake) in new.items():
+            number = self._libc.inotify_add_watch(
+                self._fd, os.fsencode(path), _IN_MODIFY | _IN_CREATE | _IN_MOVED_TO
+            )
+            if number < 0:
+                self._add_unwatched(wake)
+            else:
+                self._wakes[number] = wake
+                self._numbers[key] = number
+        for _, wake in new.values():
+            wake()
+
+    def _end(self, key: int, wake: Callable[[], None]) -> None:
+        if self._new.pop(key, None) is not None:
+            return
+        number = self._numbers.pop(key, -1)
+        if number < 0:
+            self._remove_unwatched(wake)
+        else:
+            self._remove(number)
+
+    def _add_unwatched(self, wake: Callable[[], None]) -> None:
+        self._unwatched.append(wake)
+        if self._timer is None:
+            self._timer = self._loop.call_later(_LOOK_AROUND_SECONDS, self._look_around)
 
     def _remove(self, number: int) -> None:
         if self._wakes.pop(number, None) is not None and self._fd >= 0:

@@ -40,3 +40,16 @@ async def test_a_directory_that_another_daemon_made_meanwhile_is_left_as_it_is(
     with pytest.raises(OSError, match="not empty"):
         skeletons.take(str(target), ME)
     assert os.listdir(target) == ["theirs"]
+
+
+async def test_what_cannot_be_completed_is_not_put_in_place(tmp_path: Path) -> None:
+    def full(path: str) -> None:
+        raise OSError(28, "No space left on device", path)
+
+    executor = AtOnce()
+    skeletons = Skeletons(tmp_path / "prepared", output_skeleton, executor)
+    await executor.done.wait()
+    with pytest.raises(OSError, match="No space"):
+        skeletons.take(str(tmp_path / "target"), ME, fill=full)
+    assert not (tmp_path / "target").exists()
+    assert skeletons.take(str(tmp_path / "target"), ME)
