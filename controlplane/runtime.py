@@ -12,6 +12,10 @@ One batch goes through these steps, and no next batch begins before the commit i
 If the commit fails, memory is ahead of the store: it is rebuilt from what was committed, every
 caller of the batch is told that nothing was changed, and no effect happens.
 
+Each batch has a price of its own (a commit, two changes of threads, a cycle), so small ones are
+avoided where nobody notices: under load the next batch waits a moment for company, and reports that
+neither free nor start anything wait for the next batch that is needed anyway.
+
 The scheduler runs inside the batch (step 3) as long as its last cycles took little time: placement
 is then committed together with what caused it. When cycles get longer it plans in a thread of its
 own on an immutable snapshot, and the plan comes back as an event that the applier checks against
@@ -47,6 +51,12 @@ logger = logging.getLogger(__name__)
 
 # Events taken into one batch at most: bounds how long the first of them waits for the last.
 BATCH_LIMIT: Final = 512
+# After a batch of so many events others are likely to come at once: the next batch begins no sooner
+# than this after it, unless as many wait already.
+GATHER_FROM: Final = 2
+GATHER_SECONDS: Final = 0.002
+# What is posted with `soon=False` waits for another event at most so long.
+LATER_SECONDS: Final = 0.01
 # A scheduling cycle that took longer than this moves to its own thread.
 INLINE_CYCLE_SECONDS: Final = 0.003
 # Longer cycles are followed by a pause of so many times their length.
@@ -102,6 +112,12 @@ class Runtime:
         self._queue: deque[_Pending] = deque()
         self._arrived = asyncio.Event()
         self._stopping = False
+        # Whether what waits in the queue is to be taken now, and what ends that it is not.
+        self._due = False
+        self._later: asyncio.TimerHandle | None = None
+        # Events in the last batch, and the monotonic time at which it was through.
+        self._last_batch = 0
+        self._last_end = 0.0
         # Set while memory and store agree.
         self._settled = asyncio.Event()
         self._settled.set()
@@ -119,12 +135,27 @@ class Runtime:
         """The reply to an event, once it is committed. Raises the DomainError that refused it."""
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._queue.append(_Pending(event, answer))
-        self._arrived.set()
+        self._take_now()
         return await answer
 
-    def post(self, event: Event) -> None:
-        """An event that nobody waits for. What a failed commit loses is told again later."""
+    def post(self, event: Event, *, soon: bool = True) -> None:
+        """An event that nobody waits for. What a failed commit loses is told again later.
+
+        Events are taken in the order in which they come; one that is not needed soon may wait a
+        little for the next that is.
+        """
         self._queue.append(_Pending(event, None))
+        if soon:
+            self._take_now()
+        elif not self._due and self._later is None:
+            loop = asyncio.get_running_loop()
+            self._later = loop.call_later(LATER_SECONDS, self._take_now)
+
+    def _take_now(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        self._due = True
         self._arrived.set()
 
     async def committed(self) -> Cluster:
@@ -144,13 +175,16 @@ class Runtime:
     async def run(self) -> None:
         """Processes batches until `stop`."""
         while not self._stopping:
-            if not self._queue and not self._plan_due:
+            if not self._due and not self._plan_due:
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
             # Handlers that are ready to submit get to do so: larger batches, fewer commits.
-            await asyncio.sleep(0)
+            await asyncio.sleep(self._moment_for_company())
             await self._run_batch()
+            self._last_end = time.monotonic()
+        if self._later is not None:
+            self._later.cancel()
         for pending in self._queue:
             if pending.answer is not None and not pending.answer.done():
                 pending.answer.set_exception(
@@ -159,6 +193,12 @@ class Runtime:
         self._queue.clear()
         self._store_thread.shutdown()
         self._scheduler_thread.shutdown(cancel_futures=True)
+
+    def _moment_for_company(self) -> float:
+        """Seconds until the next batch begins."""
+        if self._last_batch < GATHER_FROM or len(self._queue) >= self._last_batch:
+            return 0.0
+        return max(0.0, self._last_end + GATHER_SECONDS - time.monotonic())
 
     @property
     def _plan_due(self) -> bool:
@@ -171,7 +211,12 @@ class Runtime:
         changes: list[Change] = []
         effects: list[Effect] = []
         answers: list[_Answer] = []
-        for _ in range(min(len(self._queue), BATCH_LIMIT)):
+        self._last_batch = min(len(self._queue), BATCH_LIMIT)
+        self._due = len(self._queue) > BATCH_LIMIT
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        for _ in range(self._last_batch):
             pending = self._queue.popleft()
             reply: Any = None
             error: DomainError | None = None

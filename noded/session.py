@@ -300,6 +300,10 @@ class Session:
                 pass  # the session's own stream tells of it as well
             except Exception:
                 log.exception("a stream beside the session failed")
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # A stream that breaks while it is cancelled may tell of the break only.
+                raise asyncio.CancelledError
             await asyncio.sleep(delay)
             delay = min(MAX_DELAY_SECONDS, delay * 2)
 

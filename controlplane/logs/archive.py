@@ -87,6 +87,10 @@ class Archive:
         except FileNotFoundError:
             return 0
 
+    def is_open(self, attempt_id: str, kind: Kind = Kind.OUTPUT) -> bool:
+        """Whether it grew lately: its end is to be told to `append`. May be asked by any thread."""
+        return (attempt_id, kind) in self._open
+
     def append(
         self,
         attempt_id: str,

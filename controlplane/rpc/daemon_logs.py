@@ -61,6 +61,13 @@ class DaemonLogs:
                 if len(own) >= _KNOWN_LIMIT:
                     own.clear()
                 own.add(request.attempt_id)
+            if not request.data and not self._archive.is_open(request.attempt_id, kind):
+                # The end of a job that wrote nothing, or a question: not worth another thread.
+                answer.next_offset = self._archive.end(request.attempt_id, kind)
+                if kind is Kind.OUTPUT:
+                    self._broker.grew(request.attempt_id)
+                yield answer
+                continue
             try:
                 answer.next_offset = await loop.run_in_executor(
                     self._writer, self._append, kind, request

@@ -149,7 +149,9 @@ class DaemonSessions:
                 case "attempt":
                     report = convert_daemon.report(request.attempt)
                     if report is not None:
-                        self._runtime.post(AttemptReported(node_name, report))
+                        # An end may let another start, and its node waits to hear of it.
+                        soon = report.state.ended
+                        self._runtime.post(AttemptReported(node_name, report), soon=soon)
                 case "inventory":
                     inventory = convert_daemon.inventory(request.inventory)
                     if inventory.node_name == node_name:

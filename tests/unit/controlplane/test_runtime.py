@@ -18,6 +18,7 @@ from controlplane.domain.events import (
     ExperimentSubmitted,
     KillRequested,
     NodeConnected,
+    NodeDisconnected,
     UserCreated,
 )
 from controlplane.domain.model import ApiKey, Experiment, NodeInventory, NodeStateName
@@ -114,6 +115,37 @@ async def test_what_arrives_during_a_commit_shares_the_next_one() -> None:
         store.gate.set()
         await asyncio.gather(first, *others)
         assert store.commits - before <= 2
+
+
+async def test_what_is_not_needed_soon_shares_the_commit_of_the_next_that_is() -> None:
+    store = GatedStore()
+    async with running(store) as (runtime, _):
+        before = store.commits
+        runtime.post(NodeConnected(NodeInventory("n1", "boot", "1", 4000, 8 << 30), 1), soon=False)
+        await runtime.submit(submitted("r1"))
+        assert store.commits - before == 1
+        assert runtime.cluster.nodes["n1"].state == NodeStateName.READY
+
+
+async def test_what_is_not_needed_soon_does_not_wait_for_ever() -> None:
+    store = GatedStore()
+    async with running(store) as (runtime, _):
+        published = asyncio.Event()
+        runtime.feed.observers.append(lambda _: published.set())
+        runtime.post(NodeConnected(NodeInventory("n1", "boot", "1", 4000, 8 << 30), 1), soon=False)
+        runtime.post(NodeConnected(NodeInventory("n2", "boot", "1", 4000, 8 << 30), 1), soon=False)
+        await asyncio.wait_for(published.wait(), 10)
+        assert runtime.cluster.nodes.keys() == {"n1", "n2"}
+
+
+async def test_events_are_taken_in_the_order_in_which_they_come() -> None:
+    store = GatedStore()
+    async with running(store) as (runtime, _):
+        inventory = NodeInventory("n1", "boot", "1", 4000, 8 << 30)
+        runtime.post(NodeConnected(inventory, 1), soon=False)
+        runtime.post(NodeDisconnected("n1", 1))
+        await runtime.submit(submitted("r1"))
+        assert runtime.cluster.nodes["n1"].state == NodeStateName.DISCONNECTED
 
 
 async def test_the_same_request_makes_one_experiment() -> None:
