@@ -60,6 +60,7 @@ logger = logging.getLogger("controlplane")
 
 GRACE_SECONDS: Final = 1.0
 RETENTION_SECONDS: Final = 3600.0
+REPLAN_SECONDS: Final = 5.0
 # Allocations per collection: the state is many small objects that are not cyclic.
 GC_THRESHOLDS: Final = (20_000, 20, 50)
 
@@ -153,6 +154,7 @@ async def _serve(settings: config.Config) -> None:
 
     timers = [
         asyncio.create_task(watch_leases(runtime, leases)),
+        asyncio.create_task(_replan(runtime)),
         asyncio.create_task(_trim_requests(runtime)),
     ]
     if settings.log_retention_days > 0:
@@ -243,6 +245,13 @@ async def watch_leases(runtime: Runtime, leases: Leases) -> None:
                 logger.warning("node %s is not marked as LOST yet: %s", node_name, fault.message)
                 leases.start([node_name], time.monotonic() - leases.lease_seconds)
         runtime.post(TimePassed())
+
+
+async def _replan(runtime: Runtime) -> None:
+    """A gang that has waited long gets room kept for it, and nothing but the clock says when."""
+    while True:
+        await asyncio.sleep(REPLAN_SECONDS)
+        runtime.wake_scheduler()
 
 
 async def _trim_requests(runtime: Runtime) -> None:

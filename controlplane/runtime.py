@@ -167,6 +167,11 @@ class Runtime:
             await self._settled.wait()
         return self.cluster
 
+    def wake_scheduler(self) -> None:
+        """Has it plan although nothing happened: time alone can change what it decides."""
+        self._plan_wanted = True
+        self._arrived.set()
+
     def stop(self) -> None:
         """Lets `run` return after the batch in hand."""
         self._stopping = True

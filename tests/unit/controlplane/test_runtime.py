@@ -232,6 +232,28 @@ async def test_a_scheduler_that_fails_leaves_jobs_waiting_and_everything_else_go
     assert "the scheduler failed" in caplog.text
 
 
+async def test_a_cycle_can_be_asked_for_though_nothing_happened() -> None:
+    store = GatedStore()
+    planned: list[Snapshot] = []
+    again = asyncio.Event()
+
+    def recorded(snapshot: Snapshot, now: float) -> Plan:
+        planned.append(snapshot)
+        if len(planned) == 2:
+            again.set()
+        return Plan(snapshot.version)
+
+    runtime = Runtime(store, RecordingLauncher(store), recorded)
+    task = asyncio.create_task(runtime.run())
+    await runtime.submit(UserCreated("ana", "", True, ApiKey("k", "ana", "00", "", 0.0)))
+    await runtime.submit(submitted("r1"))
+    assert len(planned) == 1
+    runtime.wake_scheduler()
+    await asyncio.wait_for(again.wait(), 5)
+    runtime.stop()
+    await task
+
+
 async def test_a_stop_during_a_commit_is_not_missed() -> None:
     store = GatedStore()
     runtime = Runtime(store, RecordingLauncher(store), schedule)
