@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -169,10 +170,18 @@ def cpu_weight(cpu_milli: int) -> int:
     return min(10_000, max(1, cpu_milli // 10))
 
 
+def owner_name(node_name: str, node_directory: Path) -> str:
+    """Whose groups they are. Two clusters on one host, each `riseml up` in a home of its own, have
+    a node of the same name and attempts of the same ids: without the directory in the name, one
+    would remove the groups of the other."""
+    digest = hashlib.sha256(os.fsencode(node_directory.absolute())).hexdigest()
+    return f"{node_name}-{digest[:8]}"
+
+
 def detect(
-    node_name: str, proc: Path = Path("/proc/self"), mounts: Path = Path("/proc/self/mounts")
+    owner: str, proc: Path = Path("/proc/self"), mounts: Path = Path("/proc/self/mounts")
 ) -> Cgroups:
-    """Finds out what is permitted by making the daemon's own parent group, `riseml-<node>`."""
+    """Finds out what is permitted by making the daemon's own parent group, `riseml-<owner>`."""
     try:
         own = _own_groups((proc / "cgroup").read_text())
         mounted = _mounts(mounts.read_text())
@@ -182,9 +191,9 @@ def detect(
         name: mounted[name] / own[name] for name in CONTROLLERS if name in mounted
     }
     if v1:
-        return _detect_v1(node_name, v1)
+        return _detect_v1(owner, v1)
     if "" in mounted and "" in own:
-        return _detect_v2(node_name, mounted[""] / own[""], root=own[""] == Path("."))
+        return _detect_v2(owner, mounted[""] / own[""], root=own[""] == Path("."))
     return NoCgroups("no control groups are mounted")
 
 

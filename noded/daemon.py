@@ -70,7 +70,7 @@ class Daemon:
             config.output_root / f".prepared-{config.node_name}", output_skeleton, threads
         )
         preparation = Preparation(base, identities, config.output_root, config.data_root, outputs)
-        groups = cgroups.detect(config.node_name)
+        groups = cgroups.detect(cgroups.owner_name(config.node_name, config.node_directory))
         self._output = ShippedOutput(self._on_shipped)
         self._processes = ShimProcesses(self._places.attempts, self._output, groups)
         self._builds = Builds(environments, preparation, revisions, self._output.last_lines)

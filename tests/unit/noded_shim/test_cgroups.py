@@ -2,7 +2,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from noded.cgroups import CgroupsV1, CgroupsV2, Limits, NoCgroups, Support, cpu_weight, detect
+from noded.cgroups import (
+    CgroupsV1,
+    CgroupsV2,
+    Limits,
+    NoCgroups,
+    Support,
+    cpu_weight,
+    detect,
+    owner_name,
+)
 
 
 def proc_of(tmp_path: Path, groups: str, mounts: str) -> tuple[Path, Path]:
@@ -77,3 +86,9 @@ def test_v1_has_groups_only_for_what_is_limited(tmp_path: Path) -> None:
 
 def test_weights_stay_within_the_kernels_bounds() -> None:
     assert [cpu_weight(milli) for milli in (1, 1000, 10_000_000)] == [1, 100, 10_000]
+
+
+def test_clusters_in_different_homes_do_not_share_groups(tmp_path: Path) -> None:
+    first, second = (owner_name("n1", tmp_path / home / "node" / "n1") for home in ("a", "b"))
+    assert first != second
+    assert first == owner_name("n1", tmp_path / "a" / "node" / "n1")
