@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Final
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _home_lock(settings: config.Config):  # type: ignore[no-untyped-def]
+def _home_lock(settings: config.Config) -> Iterator[None]:
     """One control plane per home: two writers on one store would each believe themselves alone."""
     settings.control.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(settings.control / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
