@@ -42,7 +42,8 @@ from controlplane.domain.effects import Effect, WakeScheduler
 from controlplane.domain.errors import DomainError, StoreUnavailable
 from controlplane.domain.events import Event, PlanMade
 from controlplane.domain.model import Attempt, Experiment, Job
-from controlplane.domain.plan import Plan, Snapshot
+from controlplane.domain.plan import Plan
+from controlplane.domain.snapshot import Snapshot
 from controlplane.feed import ChangeFeed
 from controlplane.launch.protocol import Launcher
 from controlplane.store.protocol import Store

@@ -41,6 +41,7 @@ def train_spec_to_proto(spec: model.TrainSpec) -> pb.TrainSpec:
         ],
         labels=dict(spec.labels),
         node_selector=dict(spec.node_selector),
+        tolerations=[pb.Toleration(key=key, value=value) for key, value in spec.tolerations],
     )
     if spec.search is not None:
         message.search.CopyFrom(
@@ -103,6 +104,7 @@ def train_spec_from_proto(message: pb.TrainSpec) -> model.TrainSpec:
         volumes=tuple(model.Volume(v.name, v.mount_path, v.read_only) for v in message.volumes),
         labels=tuple(sorted(message.labels.items())),
         node_selector=tuple(sorted(message.node_selector.items())),
+        tolerations=tuple(sorted((t.key, t.value) for t in message.tolerations)),
     )
 
 

@@ -25,7 +25,8 @@ from controlplane.domain import reasons
 from controlplane.domain.effects import PlanApplied, RejectedPlacement, StartAttempt
 from controlplane.domain.events import PlanMade
 from controlplane.domain.model import Attempt, Experiment, GpuShare, Job, Node
-from controlplane.domain.plan import GangPlacement, MemberPlacement
+from controlplane.domain.plan import GangPlacement
+from controlplane.domain.snapshot import MemberPlacement
 from controlplane.domain.states import AttemptState, State
 from riseml.spec.gpus import model_fits
 from riseml.spec.model import Resources

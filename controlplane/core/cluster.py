@@ -27,7 +27,8 @@ from controlplane.domain.model import (
     Revision,
     User,
 )
-from controlplane.domain.plan import Snapshot, WaitingShape
+from controlplane.domain.plan import WaitingShape
+from controlplane.domain.snapshot import Snapshot
 from controlplane.domain.states import State
 
 REQUEST_ID_SECONDS: Final = 86_400.0

@@ -8,6 +8,7 @@ from dataclasses import replace
 from controlplane.core.draft import Draft, Outcome
 from controlplane.core.lifecycle import advance, advance_set, is_build, stop_attempt
 from controlplane.core.orders import run_commands
+from controlplane.core.views import spec_shape
 from controlplane.domain import reasons
 from controlplane.domain.errors import (
     FailedPrecondition,
@@ -18,7 +19,7 @@ from controlplane.domain.errors import (
 )
 from controlplane.domain.events import ExperimentSubmitted, KillRequested
 from controlplane.domain.model import Experiment, Job, Project
-from controlplane.domain.plan import Shape
+from controlplane.domain.snapshot import Shape
 from controlplane.domain.states import State
 from riseml.spec.errors import SpecError
 from riseml.spec.model import ROLE_NAMES, RoleSpec, TrainSpec
@@ -78,7 +79,7 @@ def submitted(draft: Draft, event: ExperimentSubmitted) -> Outcome:
 def _shape(user_name: str, spec: TrainSpec) -> Shape:
     """Of an experiment that never ran, and of each child of a set."""
     wanted = [role.resources for role in ordered_roles(spec) for _ in range(role.count)]
-    return Shape(user_name, tuple(wanted), spec.node_selector)
+    return spec_shape(user_name, spec, tuple(wanted))
 
 
 def _repeated(first: Experiment | None, event: ExperimentSubmitted) -> Experiment | None:

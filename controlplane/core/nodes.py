@@ -22,6 +22,7 @@ from controlplane.domain.events import (
     NodeForgotten,
     NodeInventoryChanged,
     NodeLeaseExpired,
+    NodeTainted,
 )
 from controlplane.domain.model import Attempt, AttemptOrder, AttemptReport, Node, NodeStateName
 from controlplane.domain.states import AttemptState
@@ -48,6 +49,7 @@ def connected(draft: Draft, event: NodeConnected, settings: Settings) -> Outcome
         state=NodeStateName.READY,
         cordoned=old is not None and old.cordoned,
         draining=old is not None and old.draining,
+        taints=() if old is None else old.taints,
         connect_time=draft.now,
         last_seen_time=draft.now,
     )
@@ -193,6 +195,14 @@ def drained(draft: Draft, event: NodeDrained) -> Outcome:
             touched[attempt.experiment_id] = None
     for experiment_id in touched:
         advance(draft, experiment_id)
+    return draft.outcome(node)
+
+
+def tainted(draft: Draft, event: NodeTainted) -> Outcome:
+    """Reply: Node."""
+    node = replace(_known(draft, event.node_name), taints=tuple(sorted(set(event.taints))))
+    draft.put_node(node)
+    draft.wake_scheduler()
     return draft.outcome(node)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from controlplane.core.views import gang_request, node_view, running_gang
 from controlplane.core.waiting import WaitingLines
-from controlplane.domain.plan import NodeView, RunningGang, Snapshot
+from controlplane.domain.snapshot import NodeView, RunningGang, Snapshot
 from controlplane.domain.states import State
 
 if TYPE_CHECKING:

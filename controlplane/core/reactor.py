@@ -36,6 +36,7 @@ _HANDLERS: Final[Mapping[type[Any], Handler]] = {
     events.NodeInventoryChanged: lambda draft, event, _: nodes.inventory_changed(draft, event),
     events.NodeCordoned: lambda draft, event, _: nodes.cordoned(draft, event),
     events.NodeDrained: lambda draft, event, _: nodes.drained(draft, event),
+    events.NodeTainted: lambda draft, event, _: nodes.tainted(draft, event),
     events.NodeForgotten: lambda draft, event, _: nodes.forgotten(draft, event),
     events.AttemptReported: lambda draft, event, _: attempts.reported(draft, event),
     events.PlanMade: applier.plan_made,

@@ -18,7 +18,7 @@ from controlplane.domain.model import (
     Node,
     NodeStateName,
 )
-from controlplane.domain.plan import (
+from controlplane.domain.snapshot import (
     GangRequest,
     GpuView,
     MemberPlacement,
@@ -27,6 +27,7 @@ from controlplane.domain.plan import (
     RunningGang,
     Shape,
 )
+from riseml.spec.model import Resources, TrainSpec
 
 NODE_LABEL: Final = "riseml.com/node"
 
@@ -131,6 +132,7 @@ def node_view(node: Node, usage: NodeUsage) -> NodeView:
         closed_reason=closed,
         only_user=inventory.capabilities.only_user,
         free_ports=port_count(node) - len(usage.ports),
+        taints=node.taints,
     )
 
 
@@ -149,13 +151,32 @@ def gang_request(
         node_selector=spec.node_selector,
         only_nodes=only_nodes,
         max_duration_seconds=spec.max_duration_seconds,
+        tolerations=spec.tolerations,
     )
 
 
 def gang_shape(experiment: Experiment, gang: Sequence[Job], only_nodes: tuple[str, ...]) -> Shape:
     """The shape that its `gang_request` has."""
     wanted = tuple([job.resources for job in gang])
-    return Shape(experiment.user_name, wanted, experiment.spec.node_selector, only_nodes)
+    return spec_shape(experiment.user_name, experiment.spec, wanted, only_nodes)
+
+
+def spec_shape(
+    user_name: str,
+    spec: TrainSpec,
+    wanted: tuple[Resources, ...],
+    only_nodes: tuple[str, ...] = (),
+) -> Shape:
+    """The shape of a gang of a spec, whose members want this."""
+    return Shape(
+        user_name,
+        wanted,
+        spec.node_selector,
+        only_nodes,
+        spec.queue,
+        spec.tolerations,
+        spec.max_duration_seconds,
+    )
 
 
 def running_gang(experiment: Experiment, live: Iterable[Attempt]) -> RunningGang:
@@ -184,4 +205,5 @@ def running_gang(experiment: Experiment, live: Iterable[Attempt]) -> RunningGang
         start_time=experiment.create_time if start_time is None else start_time,
         max_duration_seconds=spec.max_duration_seconds,
         members=tuple(members),
+        grace_period_seconds=spec.grace_period_seconds,
     )

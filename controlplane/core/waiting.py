@@ -11,15 +11,8 @@ from typing import TYPE_CHECKING
 
 from controlplane.core.views import gang_shape
 from controlplane.domain.model import Experiment
-from controlplane.domain.plan import (
-    GangRequest,
-    Line,
-    PendingCode,
-    Queue,
-    Shape,
-    Waiting,
-    WaitingShape,
-)
+from controlplane.domain.plan import PendingCode, Waiting, WaitingShape
+from controlplane.domain.snapshot import Backlog, GangRequest, Line, Shape
 from controlplane.domain.states import State
 
 if TYPE_CHECKING:
@@ -34,7 +27,7 @@ class WaitingLines:
     def __init__(self) -> None:
         self._lines: dict[_LineKey, _GrowingLine] = {}
         self._places: dict[str, tuple[GangRequest, _LineKey]] = {}
-        self._queue: Queue | None = Queue()
+        self._queue: Backlog | None = Backlog()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -67,10 +60,10 @@ class WaitingLines:
             del self._lines[key]
         self._queue = None
 
-    def queue(self) -> Queue:
+    def queue(self) -> Backlog:
         """All of them now."""
         if self._queue is None:
-            self._queue = Queue(tuple([line.shown() for line in self._lines.values()]))
+            self._queue = Backlog(tuple([line.shown() for line in self._lines.values()]))
         return self._queue
 
 

@@ -135,6 +135,14 @@ class NodeDrained:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeTainted:
+    """Reply: Node. Its taints are these from now on; what runs there goes on."""
+
+    node_name: str
+    taints: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeForgotten:
     """Reply: None. An admin says that a lost node is gone for good."""
 
@@ -182,6 +190,7 @@ Event = (
     | NodeInventoryChanged
     | NodeCordoned
     | NodeDrained
+    | NodeTainted
     | NodeForgotten
     | AttemptReported
     | PlanMade

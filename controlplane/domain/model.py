@@ -6,6 +6,7 @@ GPU amounts are thousandths (`milli`) of one GPU.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 
 from controlplane.domain.states import AttemptState, State
@@ -43,6 +44,35 @@ class NodeToken:
     node_name: str
     sha256: str
     create_time: float
+
+
+class PlacementStyle(enum.Enum):
+    """How the jobs of a queue are spread over the nodes; the values are what the store keeps."""
+
+    PACK = "PACK"
+    SPREAD = "SPREAD"
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Where experiments wait, and what those that run from it may use together.
+
+    The queue `default` is always there, with these defaults until an admin changes it.
+    """
+
+    name: str
+    weight: int = 1
+    # It gets these back from queues that borrow them, when its own jobs wait.
+    guaranteed_gpu_milli: int = 0
+    # Never more at once; None: what nobody else wants may be borrowed.
+    limit_gpu_milli: int | None = None
+    placement: PlacementStyle = PlacementStyle.PACK
+    # Whether jobs of it may preempt running ones of lower priority of the same queue.
+    preempts_lower_priority: bool = True
+    # Of experiments that name no max_duration; None: no limit.
+    default_max_duration_seconds: int | None = None
+    create_time: float = 0.0
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +175,7 @@ class Attempt:
     memory_bytes: int = 0
     # Rendezvous port on its node; 0 when it is alone.
     port: int = 0
+    shm_bytes: int = 0
     # Of a main attempt: the build attempt that prepares its environment ("" if none).
     build_attempt_id: str = ""
     reason: str = ""
@@ -169,6 +200,17 @@ class GpuHealthName:
     QUARANTINED = "QUARANTINED"
     LOST = "LOST"
     UNKNOWN = "UNKNOWN"
+    # Well again after a quarantine, and given to tests only until one passed.
+    PROBATION = "PROBATION"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignProcess:
+    """A process on a GPU that RiseML did not start."""
+
+    pid: int
+    user_name: str
+    memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +230,12 @@ class Gpu:
     pci_bus_id: str = ""
     driver_version: str = ""
     numa_node: int = -1
+    # GPUs of a node with equal numbers reach each other through NVLink; -1: unknown or none.
+    nvlink_group: int = -1
+    # GPUs of a node with equal numbers share a PCIe switch or host bridge; -1: unknown.
+    pcie_group: int = -1
+    # The largest of them.
+    foreign_processes: tuple[ForeignProcess, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +265,8 @@ class NodeInventory:
     address: str = "127.0.0.1"
     first_port: int = 0
     last_port: int = 0
+    # Size of /dev/shm; 0: unknown.
+    shm_bytes: int = 0
 
 
 class NodeStateName:
@@ -245,6 +295,10 @@ class Node:
     last_seen_time: float | None = None
     # When its lease ran out (or the control plane started since); None unless it is LOST.
     lost_time: float | None = None
+    # (key, value): keep jobs away that do not tolerate them.
+    taints: tuple[tuple[str, str], ...] = ()
+    # Its telemetry is late: nobody knows how it is, and nothing new starts there.
+    telemetry_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,4 +361,4 @@ class AttemptOrder:
 
 
 # What the store keeps and watchers may hear of.
-Entity = User | ApiKey | NodeToken | Project | Revision | Experiment | Job | Attempt | Node
+Entity = User | ApiKey | NodeToken | Queue | Project | Revision | Experiment | Job | Attempt | Node

@@ -60,6 +60,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Access]]] = {
         "UncordonNode": Access.ADMIN,
         "DrainNode": Access.ADMIN,
         "ForgetNode": Access.ADMIN,
+        "SetNodeTaints": Access.ADMIN,
         "CreateNodeToken": Access.ADMIN,
         "DeleteNodeToken": Access.ADMIN,
     },

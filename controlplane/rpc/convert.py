@@ -216,4 +216,8 @@ def node(
         boot_id=inventory.boot_id,
         connect_time=timestamp(value.connect_time),
         last_seen_time=timestamp(last_seen),
+        taints=[node_pb2.Taint(key=key, value=text) for key, text in value.taints],
+        telemetry_late=value.telemetry_late,
+        shm_bytes=inventory.shm_bytes,
+        allocated_shm_bytes=sum(a.shm_bytes for a in attempts),
     )

@@ -10,6 +10,7 @@ from controlplane.domain.events import (
     NodeCordoned,
     NodeDrained,
     NodeForgotten,
+    NodeTainted,
     NodeTokenCreated,
     NodeTokenDeleted,
 )
@@ -78,6 +79,16 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
         await self._backend.runtime.submit(NodeForgotten(request.name))
         self._leases.forget(request.name)
         return pb.ForgetNodeResponse()
+
+    async def SetNodeTaints(
+        self, request: pb.SetNodeTaintsRequest, context: Any
+    ) -> pb.SetNodeTaintsResponse:
+        taints = tuple([(taint.key, taint.value) for taint in request.taints])
+        for key, _ in taints:
+            if not key:
+                raise InvalidRequest("A taint needs a key.", reason="INVALID_TAINT")
+        node = await self._backend.runtime.submit(NodeTainted(request.name, taints))
+        return pb.SetNodeTaintsResponse(node=self._message(node))
 
     async def CreateNodeToken(
         self, request: pb.CreateNodeTokenRequest, context: Any

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from controlplane.domain.plan import (
-    GangPlacement,
-    GangRequest,
-    MemberPlacement,
-    Plan,
-    Reservation,
-    Shape,
-    Snapshot,
-    WaitingShape,
-)
+from controlplane.domain.plan import GangPlacement, Plan, Reservation, WaitingShape
+from controlplane.domain.snapshot import GangRequest, MemberPlacement, Shape, Snapshot
 from controlplane.scheduler import reservation
 from controlplane.scheduler.candidates import Candidates
 from controlplane.scheduler.feasibility import choose_gpus

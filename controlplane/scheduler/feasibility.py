@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from controlplane.domain.model import Gpu
-from controlplane.domain.plan import NodeView
+from controlplane.domain.snapshot import NodeView
 from controlplane.scheduler.scratch import EligibleKey, ScratchNode, Taken
 from riseml.spec.gpus import model_fits
 from riseml.spec.model import GPU, Resources

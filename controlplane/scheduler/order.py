@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 
-from controlplane.domain.plan import GangRequest, Line, Queue, Rank
+from controlplane.domain.snapshot import Backlog, GangRequest, Line, Rank
 
 
 class Order:
@@ -13,7 +13,7 @@ class Order:
     A line costs something only while gangs are taken from it.
     """
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Backlog) -> None:
         self._heap: list[tuple[Rank, int, Line]] = [(line[0].rank, 0, line) for line in queue.lines]
         heapq.heapify(self._heap)
 

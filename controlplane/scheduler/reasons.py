@@ -7,13 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from controlplane.domain.plan import (
-    GangRequest,
-    NodeView,
-    PendingCode,
-    PendingReason,
-    Reservation,
-)
+from controlplane.domain.plan import PendingCode, PendingReason, Reservation
+from controlplane.domain.snapshot import GangRequest, NodeView
 from controlplane.scheduler.feasibility import choose_gpus, gpu_matches, has_labels
 from controlplane.scheduler.reservation import largest_first
 from controlplane.scheduler.scratch import EligibleKey, Scratch, ScratchNode

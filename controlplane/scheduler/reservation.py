@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 from typing import Final
 
-from controlplane.domain.plan import GangRequest
+from controlplane.domain.snapshot import GangRequest
 from controlplane.scheduler.feasibility import gpu_matches, may_use
 from controlplane.scheduler.scratch import EligibleKey, Scratch, ScratchNode, Taken
 from riseml.spec.model import GPU, Resources

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any
 
 from controlplane.domain.model import GpuShare
-from controlplane.domain.plan import NodeView, Shape
+from controlplane.domain.snapshot import NodeView, Shape
 from riseml.spec.model import GPU, Resources
 
 Taken = tuple[tuple[int, int], ...]

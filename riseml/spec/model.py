@@ -48,7 +48,9 @@ class Resources:
     gpu_milli: int = 0
     """Thousandths of GPUs in all: below 1000 a share of one GPU, else a multiple of 1000."""
     gpu_model: str | None = None
-    """Such as ``H100``; matched without regard to case. None takes any model."""
+    """Such as ``H100``, or one of several: ``H100|A100``; matched without regard to case. None
+    takes any model.
+    """
     gpu_min_memory_bytes: int = 0
     """Each GPU has at least this much memory; 0 takes any."""
     shm_bytes: int = 0
@@ -190,6 +192,9 @@ class TrainSpec:
     """Sorted by key."""
     node_selector: tuple[tuple[str, str], ...] = ()
     """Labels that a node must bear; sorted by key."""
+    tolerations: tuple[tuple[str, str], ...] = ()
+    """Taints of nodes, as key and value, that its jobs put up with; an empty value is any. Sorted.
+    """
 
     @property
     def is_set(self) -> bool:

@@ -348,6 +348,7 @@ class NodeInventory(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     FIRST_PORT_FIELD_NUMBER: _builtins.int
     LAST_PORT_FIELD_NUMBER: _builtins.int
+    SHM_BYTES_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     boot_id: _builtins.str
     daemon_version: _builtins.str
@@ -358,6 +359,8 @@ class NodeInventory(_message.Message):
     first_port: _builtins.int
     """Ports that gangs may use here: first and last."""
     last_port: _builtins.int
+    shm_bytes: _builtins.int
+    """Size of its /dev/shm; 0: unknown."""
     @_builtins.property
     def gpus(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Gpu]: ...
     @_builtins.property
@@ -378,11 +381,37 @@ class NodeInventory(_message.Message):
         address: _builtins.str = ...,
         first_port: _builtins.int = ...,
         last_port: _builtins.int = ...,
+        shm_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "boot_id", b"boot_id", "capabilities", b"capabilities", "cpu_milli", b"cpu_milli", "daemon_version", b"daemon_version", "first_port", b"first_port", "gpus", b"gpus", "labels", b"labels", "last_port", b"last_port", "memory_bytes", b"memory_bytes", "node_name", b"node_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "boot_id", b"boot_id", "capabilities", b"capabilities", "cpu_milli", b"cpu_milli", "daemon_version", b"daemon_version", "first_port", b"first_port", "gpus", b"gpus", "labels", b"labels", "last_port", b"last_port", "memory_bytes", b"memory_bytes", "node_name", b"node_name", "shm_bytes", b"shm_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeInventory: _TypeAlias = NodeInventory  # noqa: Y015
+
+@_typing.final
+class CheckpointSeen(_message.Message):
+    """A file that looks like a checkpoint is new in the output of an attempt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_TIME_FIELD_NUMBER: _builtins.int
+    attempt_id: _builtins.str
+    @_builtins.property
+    def checkpoint_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        attempt_id: _builtins.str = ...,
+        checkpoint_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_time", b"checkpoint_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "checkpoint_time", b"checkpoint_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointSeen: _TypeAlias = CheckpointSeen  # noqa: Y015

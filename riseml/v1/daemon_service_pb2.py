@@ -28,7 +28,7 @@ from riseml.v1 import storage_service_pb2 as riseml_dot_v1_dot_storage__service_
 from riseml.v1 import telemetry_pb2 as riseml_dot_v1_dot_telemetry__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eriseml/v1/daemon_service.proto\x12\triseml.v1\x1a\x16riseml/v1/daemon.proto\x1a\x17riseml/v1/project.proto\x1a\x1friseml/v1/storage_service.proto\x1a\x19riseml/v1/telemetry.proto\"\xec\x01\n\x0eSessionRequest\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x10.riseml.v1.HelloH\x00\x12)\n\theartbeat\x18\x02 \x01(\x0b\x32\x14.riseml.v1.HeartbeatH\x00\x12\'\n\x06sample\x18\x03 \x01(\x0b\x32\x15.riseml.v1.NodeSampleH\x00\x12+\n\x07\x61ttempt\x18\x04 \x01(\x0b\x32\x18.riseml.v1.AttemptReportH\x00\x12-\n\tinventory\x18\x05 \x01(\x0b\x32\x18.riseml.v1.NodeInventoryH\x00\x42\x07\n\x05\x65vent\"\x83\x01\n\x05Hello\x12+\n\tinventory\x18\x01 \x01(\x0b\x32\x18.riseml.v1.NodeInventory\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12*\n\x08\x61ttempts\x18\x04 \x03(\x0b\x32\x18.riseml.v1.AttemptReport\"\x1d\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"\xf1\x01\n\x0fSessionResponse\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.riseml.v1.WelcomeH\x00\x12(\n\x05start\x18\x02 \x01(\x0b\x32\x17.riseml.v1.StartAttemptH\x00\x12&\n\x04stop\x18\x03 \x01(\x0b\x32\x16.riseml.v1.StopAttemptH\x00\x12*\n\x06\x66orget\x18\x04 \x01(\x0b\x32\x18.riseml.v1.ForgetAttemptH\x00\x12\x30\n\rheartbeat_ack\x18\x05 \x01(\x0b\x32\x17.riseml.v1.HeartbeatAckH\x00\x42\x07\n\x05order\"\xc6\x01\n\x07Welcome\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\'\n\x1fheartbeat_interval_milliseconds\x18\x02 \x01(\x03\x12\x1a\n\x12lease_milliseconds\x18\x03 \x01(\x03\x12(\n\x07\x64\x65sired\x18\x04 \x03(\x0b\x32\x17.riseml.v1.AttemptOrder\x12\x0e\n\x06\x66orget\x18\x05 \x03(\t\x12(\n\x08stopping\x18\x06 \x03(\x0b\x32\x16.riseml.v1.StopAttempt\"6\n\x0cStartAttempt\x12&\n\x05order\x18\x01 \x01(\x0b\x32\x17.riseml.v1.AttemptOrder\"T\n\x0bStopAttempt\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12!\n\x19grace_period_milliseconds\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\"#\n\rForgetAttempt\x12\x12\n\nattempt_id\x18\x01 \x01(\t\" \n\x0cHeartbeatAck\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"u\n\x10\x41ppendLogRequest\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12 \n\x04kind\x18\x02 \x01(\x0e\x32\x12.riseml.v1.LogKind\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\r\n\x05\x66inal\x18\x05 \x01(\x08\"~\n\x11\x41ppendLogResponse\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12 \n\x04kind\x18\x02 \x01(\x0e\x32\x12.riseml.v1.LogKind\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x03\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x0f\n\x07unknown\x18\x05 \x01(\x08\"k\n\x14\x46\x65tchRevisionRequest\x12\x13\n\x0brevision_id\x18\x01 \x01(\t\x12\x12\n\nattempt_id\x18\x02 \x01(\t\x12\x15\n\rmanifest_only\x18\x03 \x01(\x08\x12\x13\n\x0bhave_sha256\x18\x04 \x03(\x0c\"w\n\x15\x46\x65tchRevisionResponse\x12/\n\x08manifest\x18\x01 \x01(\x0b\x32\x1b.riseml.v1.RevisionManifestH\x00\x12%\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x14.riseml.v1.BlobChunkH\x00\x42\x06\n\x04part\"=\n\x10RevisionManifest\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.riseml.v1.ManifestEntry\"7\n\tBlobChunk\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"\xcc\x01\n\x13ServeStorageRequest\x12\x14\n\x0coperation_id\x18\x01 \x01(\x03\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.riseml.v1.StorageError\x12\"\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x13.riseml.v1.FileInfo\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12\x1a\n\x12partial_size_bytes\x18\x06 \x01(\x03\x12\x15\n\rremoved_count\x18\x07 \x01(\x05\"-\n\x0cStorageError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xb2\x02\n\x14ServeStorageResponse\x12\x14\n\x0coperation_id\x18\x01 \x01(\x03\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12(\n\x04list\x18\x04 \x01(\x0b\x32\x18.riseml.v1.ListOperationH\x00\x12(\n\x04stat\x18\x05 \x01(\x0b\x32\x18.riseml.v1.StatOperationH\x00\x12(\n\x04read\x18\x06 \x01(\x0b\x32\x18.riseml.v1.ReadOperationH\x00\x12*\n\x05write\x18\x07 \x01(\x0b\x32\x19.riseml.v1.WriteOperationH\x00\x12,\n\x06remove\x18\x08 \x01(\x0b\x32\x1a.riseml.v1.RemoveOperationH\x00\x42\x0b\n\toperation\"6\n\rListOperation\x12\x11\n\trecursive\x18\x01 \x01(\x08\x12\x12\n\nafter_path\x18\x02 \x01(\t\"\x0f\n\rStatOperation\"5\n\rReadOperation\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x02 \x01(\x05\"h\n\x0eWriteOperation\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06\x66inish\x18\x03 \x01(\x08\x12\x18\n\x10total_size_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\x0c\"$\n\x0fRemoveOperation\x12\x11\n\trecursive\x18\x01 \x01(\x08\x32\xcc\x02\n\rDaemonService\x12\x44\n\x07Session\x12\x19.riseml.v1.SessionRequest\x1a\x1a.riseml.v1.SessionResponse(\x01\x30\x01\x12J\n\tAppendLog\x12\x1b.riseml.v1.AppendLogRequest\x1a\x1c.riseml.v1.AppendLogResponse(\x01\x30\x01\x12T\n\rFetchRevision\x12\x1f.riseml.v1.FetchRevisionRequest\x1a .riseml.v1.FetchRevisionResponse0\x01\x12S\n\x0cServeStorage\x12\x1e.riseml.v1.ServeStorageRequest\x1a\x1f.riseml.v1.ServeStorageResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eriseml/v1/daemon_service.proto\x12\triseml.v1\x1a\x16riseml/v1/daemon.proto\x1a\x17riseml/v1/project.proto\x1a\x1friseml/v1/storage_service.proto\x1a\x19riseml/v1/telemetry.proto\"\x9d\x02\n\x0eSessionRequest\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x10.riseml.v1.HelloH\x00\x12)\n\theartbeat\x18\x02 \x01(\x0b\x32\x14.riseml.v1.HeartbeatH\x00\x12\'\n\x06sample\x18\x03 \x01(\x0b\x32\x15.riseml.v1.NodeSampleH\x00\x12+\n\x07\x61ttempt\x18\x04 \x01(\x0b\x32\x18.riseml.v1.AttemptReportH\x00\x12-\n\tinventory\x18\x05 \x01(\x0b\x32\x18.riseml.v1.NodeInventoryH\x00\x12/\n\ncheckpoint\x18\x06 \x01(\x0b\x32\x19.riseml.v1.CheckpointSeenH\x00\x42\x07\n\x05\x65vent\"\x83\x01\n\x05Hello\x12+\n\tinventory\x18\x01 \x01(\x0b\x32\x18.riseml.v1.NodeInventory\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x12\n\ncluster_id\x18\x03 \x01(\t\x12*\n\x08\x61ttempts\x18\x04 \x03(\x0b\x32\x18.riseml.v1.AttemptReport\"\x1d\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"\xf1\x01\n\x0fSessionResponse\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.riseml.v1.WelcomeH\x00\x12(\n\x05start\x18\x02 \x01(\x0b\x32\x17.riseml.v1.StartAttemptH\x00\x12&\n\x04stop\x18\x03 \x01(\x0b\x32\x16.riseml.v1.StopAttemptH\x00\x12*\n\x06\x66orget\x18\x04 \x01(\x0b\x32\x18.riseml.v1.ForgetAttemptH\x00\x12\x30\n\rheartbeat_ack\x18\x05 \x01(\x0b\x32\x17.riseml.v1.HeartbeatAckH\x00\x42\x07\n\x05order\"\xc6\x01\n\x07Welcome\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\'\n\x1fheartbeat_interval_milliseconds\x18\x02 \x01(\x03\x12\x1a\n\x12lease_milliseconds\x18\x03 \x01(\x03\x12(\n\x07\x64\x65sired\x18\x04 \x03(\x0b\x32\x17.riseml.v1.AttemptOrder\x12\x0e\n\x06\x66orget\x18\x05 \x03(\t\x12(\n\x08stopping\x18\x06 \x03(\x0b\x32\x16.riseml.v1.StopAttempt\"6\n\x0cStartAttempt\x12&\n\x05order\x18\x01 \x01(\x0b\x32\x17.riseml.v1.AttemptOrder\"T\n\x0bStopAttempt\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12!\n\x19grace_period_milliseconds\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\"#\n\rForgetAttempt\x12\x12\n\nattempt_id\x18\x01 \x01(\t\" \n\x0cHeartbeatAck\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"u\n\x10\x41ppendLogRequest\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12 \n\x04kind\x18\x02 \x01(\x0e\x32\x12.riseml.v1.LogKind\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\r\n\x05\x66inal\x18\x05 \x01(\x08\"~\n\x11\x41ppendLogResponse\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12 \n\x04kind\x18\x02 \x01(\x0e\x32\x12.riseml.v1.LogKind\x12\x13\n\x0bnext_offset\x18\x03 \x01(\x03\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x0f\n\x07unknown\x18\x05 \x01(\x08\"k\n\x14\x46\x65tchRevisionRequest\x12\x13\n\x0brevision_id\x18\x01 \x01(\t\x12\x12\n\nattempt_id\x18\x02 \x01(\t\x12\x15\n\rmanifest_only\x18\x03 \x01(\x08\x12\x13\n\x0bhave_sha256\x18\x04 \x03(\x0c\"w\n\x15\x46\x65tchRevisionResponse\x12/\n\x08manifest\x18\x01 \x01(\x0b\x32\x1b.riseml.v1.RevisionManifestH\x00\x12%\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x14.riseml.v1.BlobChunkH\x00\x42\x06\n\x04part\"=\n\x10RevisionManifest\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.riseml.v1.ManifestEntry\"7\n\tBlobChunk\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"\xcc\x01\n\x13ServeStorageRequest\x12\x14\n\x0coperation_id\x18\x01 \x01(\x03\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.riseml.v1.StorageError\x12\"\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x13.riseml.v1.FileInfo\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12\x1a\n\x12partial_size_bytes\x18\x06 \x01(\x03\x12\x15\n\rremoved_count\x18\x07 \x01(\x05\"-\n\x0cStorageError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xb2\x02\n\x14ServeStorageResponse\x12\x14\n\x0coperation_id\x18\x01 \x01(\x03\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\tuser_name\x18\x03 \x01(\t\x12(\n\x04list\x18\x04 \x01(\x0b\x32\x18.riseml.v1.ListOperationH\x00\x12(\n\x04stat\x18\x05 \x01(\x0b\x32\x18.riseml.v1.StatOperationH\x00\x12(\n\x04read\x18\x06 \x01(\x0b\x32\x18.riseml.v1.ReadOperationH\x00\x12*\n\x05write\x18\x07 \x01(\x0b\x32\x19.riseml.v1.WriteOperationH\x00\x12,\n\x06remove\x18\x08 \x01(\x0b\x32\x1a.riseml.v1.RemoveOperationH\x00\x42\x0b\n\toperation\"6\n\rListOperation\x12\x11\n\trecursive\x18\x01 \x01(\x08\x12\x12\n\nafter_path\x18\x02 \x01(\t\"\x0f\n\rStatOperation\"5\n\rReadOperation\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x02 \x01(\x05\"h\n\x0eWriteOperation\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06\x66inish\x18\x03 \x01(\x08\x12\x18\n\x10total_size_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06sha256\x18\x05 \x01(\x0c\"$\n\x0fRemoveOperation\x12\x11\n\trecursive\x18\x01 \x01(\x08\x32\xcc\x02\n\rDaemonService\x12\x44\n\x07Session\x12\x19.riseml.v1.SessionRequest\x1a\x1a.riseml.v1.SessionResponse(\x01\x30\x01\x12J\n\tAppendLog\x12\x1b.riseml.v1.AppendLogRequest\x1a\x1c.riseml.v1.AppendLogResponse(\x01\x30\x01\x12T\n\rFetchRevision\x12\x1f.riseml.v1.FetchRevisionRequest\x1a .riseml.v1.FetchRevisionResponse0\x01\x12S\n\x0cServeStorage\x12\x1e.riseml.v1.ServeStorageRequest\x1a\x1f.riseml.v1.ServeStorageResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,51 +36,51 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'riseml.v1.daemon_service_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SESSIONREQUEST']._serialized_start=155
-  _globals['_SESSIONREQUEST']._serialized_end=391
-  _globals['_HELLO']._serialized_start=394
-  _globals['_HELLO']._serialized_end=525
-  _globals['_HEARTBEAT']._serialized_start=527
-  _globals['_HEARTBEAT']._serialized_end=556
-  _globals['_SESSIONRESPONSE']._serialized_start=559
-  _globals['_SESSIONRESPONSE']._serialized_end=800
-  _globals['_WELCOME']._serialized_start=803
-  _globals['_WELCOME']._serialized_end=1001
-  _globals['_STARTATTEMPT']._serialized_start=1003
-  _globals['_STARTATTEMPT']._serialized_end=1057
-  _globals['_STOPATTEMPT']._serialized_start=1059
-  _globals['_STOPATTEMPT']._serialized_end=1143
-  _globals['_FORGETATTEMPT']._serialized_start=1145
-  _globals['_FORGETATTEMPT']._serialized_end=1180
-  _globals['_HEARTBEATACK']._serialized_start=1182
-  _globals['_HEARTBEATACK']._serialized_end=1214
-  _globals['_APPENDLOGREQUEST']._serialized_start=1216
-  _globals['_APPENDLOGREQUEST']._serialized_end=1333
-  _globals['_APPENDLOGRESPONSE']._serialized_start=1335
-  _globals['_APPENDLOGRESPONSE']._serialized_end=1461
-  _globals['_FETCHREVISIONREQUEST']._serialized_start=1463
-  _globals['_FETCHREVISIONREQUEST']._serialized_end=1570
-  _globals['_FETCHREVISIONRESPONSE']._serialized_start=1572
-  _globals['_FETCHREVISIONRESPONSE']._serialized_end=1691
-  _globals['_REVISIONMANIFEST']._serialized_start=1693
-  _globals['_REVISIONMANIFEST']._serialized_end=1754
-  _globals['_BLOBCHUNK']._serialized_start=1756
-  _globals['_BLOBCHUNK']._serialized_end=1811
-  _globals['_SERVESTORAGEREQUEST']._serialized_start=1814
-  _globals['_SERVESTORAGEREQUEST']._serialized_end=2018
-  _globals['_STORAGEERROR']._serialized_start=2020
-  _globals['_STORAGEERROR']._serialized_end=2065
-  _globals['_SERVESTORAGERESPONSE']._serialized_start=2068
-  _globals['_SERVESTORAGERESPONSE']._serialized_end=2374
-  _globals['_LISTOPERATION']._serialized_start=2376
-  _globals['_LISTOPERATION']._serialized_end=2430
-  _globals['_STATOPERATION']._serialized_start=2432
-  _globals['_STATOPERATION']._serialized_end=2447
-  _globals['_READOPERATION']._serialized_start=2449
-  _globals['_READOPERATION']._serialized_end=2502
-  _globals['_WRITEOPERATION']._serialized_start=2504
-  _globals['_WRITEOPERATION']._serialized_end=2608
-  _globals['_REMOVEOPERATION']._serialized_start=2610
-  _globals['_REMOVEOPERATION']._serialized_end=2646
-  _globals['_DAEMONSERVICE']._serialized_start=2649
-  _globals['_DAEMONSERVICE']._serialized_end=2981
+  _globals['_SESSIONREQUEST']._serialized_end=440
+  _globals['_HELLO']._serialized_start=443
+  _globals['_HELLO']._serialized_end=574
+  _globals['_HEARTBEAT']._serialized_start=576
+  _globals['_HEARTBEAT']._serialized_end=605
+  _globals['_SESSIONRESPONSE']._serialized_start=608
+  _globals['_SESSIONRESPONSE']._serialized_end=849
+  _globals['_WELCOME']._serialized_start=852
+  _globals['_WELCOME']._serialized_end=1050
+  _globals['_STARTATTEMPT']._serialized_start=1052
+  _globals['_STARTATTEMPT']._serialized_end=1106
+  _globals['_STOPATTEMPT']._serialized_start=1108
+  _globals['_STOPATTEMPT']._serialized_end=1192
+  _globals['_FORGETATTEMPT']._serialized_start=1194
+  _globals['_FORGETATTEMPT']._serialized_end=1229
+  _globals['_HEARTBEATACK']._serialized_start=1231
+  _globals['_HEARTBEATACK']._serialized_end=1263
+  _globals['_APPENDLOGREQUEST']._serialized_start=1265
+  _globals['_APPENDLOGREQUEST']._serialized_end=1382
+  _globals['_APPENDLOGRESPONSE']._serialized_start=1384
+  _globals['_APPENDLOGRESPONSE']._serialized_end=1510
+  _globals['_FETCHREVISIONREQUEST']._serialized_start=1512
+  _globals['_FETCHREVISIONREQUEST']._serialized_end=1619
+  _globals['_FETCHREVISIONRESPONSE']._serialized_start=1621
+  _globals['_FETCHREVISIONRESPONSE']._serialized_end=1740
+  _globals['_REVISIONMANIFEST']._serialized_start=1742
+  _globals['_REVISIONMANIFEST']._serialized_end=1803
+  _globals['_BLOBCHUNK']._serialized_start=1805
+  _globals['_BLOBCHUNK']._serialized_end=1860
+  _globals['_SERVESTORAGEREQUEST']._serialized_start=1863
+  _globals['_SERVESTORAGEREQUEST']._serialized_end=2067
+  _globals['_STORAGEERROR']._serialized_start=2069
+  _globals['_STORAGEERROR']._serialized_end=2114
+  _globals['_SERVESTORAGERESPONSE']._serialized_start=2117
+  _globals['_SERVESTORAGERESPONSE']._serialized_end=2423
+  _globals['_LISTOPERATION']._serialized_start=2425
+  _globals['_LISTOPERATION']._serialized_end=2479
+  _globals['_STATOPERATION']._serialized_start=2481
+  _globals['_STATOPERATION']._serialized_end=2496
+  _globals['_READOPERATION']._serialized_start=2498
+  _globals['_READOPERATION']._serialized_end=2551
+  _globals['_WRITEOPERATION']._serialized_start=2553
+  _globals['_WRITEOPERATION']._serialized_end=2657
+  _globals['_REMOVEOPERATION']._serialized_start=2659
+  _globals['_REMOVEOPERATION']._serialized_end=2695
+  _globals['_DAEMONSERVICE']._serialized_start=2698
+  _globals['_DAEMONSERVICE']._serialized_end=3030
 # @@protoc_insertion_point(module_scope)

@@ -31,6 +31,7 @@ class SessionRequest(_message.Message):
     SAMPLE_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     INVENTORY_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -45,6 +46,8 @@ class SessionRequest(_message.Message):
     def inventory(self) -> _daemon_pb2.NodeInventory:
         """Capacity, labels, health or occupancy of a GPU changed."""
 
+    @_builtins.property
+    def checkpoint(self) -> _daemon_pb2.CheckpointSeen: ...
     def __init__(
         self,
         *,
@@ -53,12 +56,13 @@ class SessionRequest(_message.Message):
         sample: _telemetry_pb2.NodeSample | None = ...,
         attempt: _daemon_pb2.AttemptReport | None = ...,
         inventory: _daemon_pb2.NodeInventory | None = ...,
+        checkpoint: _daemon_pb2.CheckpointSeen | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "inventory", b"inventory", "sample", b"sample"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "inventory", b"inventory", "sample", b"sample"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "inventory", b"inventory", "sample", b"sample"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "inventory", b"inventory", "sample", b"sample"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "heartbeat", "sample", "attempt", "inventory"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["hello", "heartbeat", "sample", "attempt", "inventory", "checkpoint"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

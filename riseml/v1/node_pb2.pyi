@@ -56,6 +56,8 @@ class _GpuHealthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GpuHealth.V
     GPU_HEALTH_LOST: _GpuHealth.ValueType  # 3
     GPU_HEALTH_UNKNOWN: _GpuHealth.ValueType  # 4
     """Telemetry is late."""
+    GPU_HEALTH_PROBATION: _GpuHealth.ValueType  # 5
+    """Well again after a quarantine, and given to tests only until one passed."""
 
 class GpuHealth(_GpuHealth, metaclass=_GpuHealthEnumTypeWrapper): ...
 
@@ -66,6 +68,8 @@ GPU_HEALTH_QUARANTINED: GpuHealth.ValueType  # 2
 GPU_HEALTH_LOST: GpuHealth.ValueType  # 3
 GPU_HEALTH_UNKNOWN: GpuHealth.ValueType  # 4
 """Telemetry is late."""
+GPU_HEALTH_PROBATION: GpuHealth.ValueType  # 5
+"""Well again after a quarantine, and given to tests only until one passed."""
 Global___GpuHealth: _TypeAlias = GpuHealth  # noqa: Y015
 
 @_typing.final
@@ -85,6 +89,9 @@ class Gpu(_message.Message):
     PCI_BUS_ID_FIELD_NUMBER: _builtins.int
     DRIVER_VERSION_FIELD_NUMBER: _builtins.int
     NUMA_NODE_FIELD_NUMBER: _builtins.int
+    NVLINK_GROUP_FIELD_NUMBER: _builtins.int
+    PCIE_GROUP_FIELD_NUMBER: _builtins.int
+    FOREIGN_PROCESSES_FIELD_NUMBER: _builtins.int
     uuid: _builtins.str
     index: _builtins.int
     name: _builtins.str
@@ -102,6 +109,14 @@ class Gpu(_message.Message):
     pci_bus_id: _builtins.str
     driver_version: _builtins.str
     numa_node: _builtins.int
+    nvlink_group: _builtins.int
+    """GPUs of a node with equal numbers reach each other through NVLink; absent: unknown or none."""
+    pcie_group: _builtins.int
+    """GPUs of a node with equal numbers share a PCIe switch or host bridge; absent: unknown."""
+    @_builtins.property
+    def foreign_processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForeignProcess]:
+        """The largest of the processes that RiseML did not start."""
+
     def __init__(
         self,
         *,
@@ -118,14 +133,76 @@ class Gpu(_message.Message):
         pci_bus_id: _builtins.str = ...,
         driver_version: _builtins.str = ...,
         numa_node: _builtins.int = ...,
+        nvlink_group: _builtins.int | None = ...,
+        pcie_group: _builtins.int | None = ...,
+        foreign_processes: _abc.Iterable[Global___ForeignProcess] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_nvlink_group", b"_nvlink_group", "_pcie_group", b"_pcie_group", "nvlink_group", b"nvlink_group", "pcie_group", b"pcie_group"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nvlink_group", b"_nvlink_group", "_pcie_group", b"_pcie_group", "driver_version", b"driver_version", "foreign_memory_bytes", b"foreign_memory_bytes", "foreign_processes", b"foreign_processes", "health", b"health", "health_message", b"health_message", "health_reason", b"health_reason", "index", b"index", "memory_bytes", b"memory_bytes", "model", b"model", "name", b"name", "numa_node", b"numa_node", "nvlink_group", b"nvlink_group", "pci_bus_id", b"pci_bus_id", "pcie_group", b"pcie_group", "simulated", b"simulated", "uuid", b"uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__nvlink_group: _TypeAlias = _typing.Literal["nvlink_group"]  # noqa: Y015
+    _WhichOneofArgType__nvlink_group: _TypeAlias = _typing.Literal["_nvlink_group", b"_nvlink_group"]  # noqa: Y015
+    _WhichOneofReturnType__pcie_group: _TypeAlias = _typing.Literal["pcie_group"]  # noqa: Y015
+    _WhichOneofArgType__pcie_group: _TypeAlias = _typing.Literal["_pcie_group", b"_pcie_group"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nvlink_group) -> _WhichOneofReturnType__nvlink_group | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pcie_group) -> _WhichOneofReturnType__pcie_group | None: ...
+
+Global___Gpu: _TypeAlias = Gpu  # noqa: Y015
+
+@_typing.final
+class ForeignProcess(_message.Message):
+    """A process on a GPU that RiseML did not start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PID_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    pid: _builtins.int
+    """On the host."""
+    user_name: _builtins.str
+    memory_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        pid: _builtins.int = ...,
+        user_name: _builtins.str = ...,
+        memory_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["driver_version", b"driver_version", "foreign_memory_bytes", b"foreign_memory_bytes", "health", b"health", "health_message", b"health_message", "health_reason", b"health_reason", "index", b"index", "memory_bytes", b"memory_bytes", "model", b"model", "name", b"name", "numa_node", b"numa_node", "pci_bus_id", b"pci_bus_id", "simulated", b"simulated", "uuid", b"uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "pid", b"pid", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Gpu: _TypeAlias = Gpu  # noqa: Y015
+Global___ForeignProcess: _TypeAlias = ForeignProcess  # noqa: Y015
+
+@_typing.final
+class Taint(_message.Message):
+    """Keeps jobs away from a node unless they tolerate it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    value: _builtins.str
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Taint: _TypeAlias = Taint  # noqa: Y015
 
 @_typing.final
 class GpuAllocation(_message.Message):
@@ -240,6 +317,10 @@ class Node(_message.Message):
     BOOT_ID_FIELD_NUMBER: _builtins.int
     CONNECT_TIME_FIELD_NUMBER: _builtins.int
     LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
+    TAINTS_FIELD_NUMBER: _builtins.int
+    TELEMETRY_LATE_FIELD_NUMBER: _builtins.int
+    SHM_BYTES_FIELD_NUMBER: _builtins.int
+    ALLOCATED_SHM_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     state: Global___NodeState.ValueType
     message: _builtins.str
@@ -253,6 +334,10 @@ class Node(_message.Message):
     """Where other nodes' jobs reach it."""
     daemon_version: _builtins.str
     boot_id: _builtins.str
+    telemetry_late: _builtins.bool
+    """Its telemetry is late: nobody knows how it is, and nothing new starts there."""
+    shm_bytes: _builtins.int
+    allocated_shm_bytes: _builtins.int
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -267,6 +352,8 @@ class Node(_message.Message):
     def connect_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def last_seen_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def taints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Taint]: ...
     def __init__(
         self,
         *,
@@ -289,10 +376,14 @@ class Node(_message.Message):
         boot_id: _builtins.str = ...,
         connect_time: _timestamp_pb2.Timestamp | None = ...,
         last_seen_time: _timestamp_pb2.Timestamp | None = ...,
+        taints: _abc.Iterable[Global___Taint] | None = ...,
+        telemetry_late: _builtins.bool = ...,
+        shm_bytes: _builtins.int = ...,
+        allocated_shm_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "connect_time", b"connect_time", "last_seen_time", b"last_seen_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "allocated_cpu_milli", b"allocated_cpu_milli", "allocated_memory_bytes", b"allocated_memory_bytes", "attempt_ids", b"attempt_ids", "boot_id", b"boot_id", "capabilities", b"capabilities", "connect_time", b"connect_time", "cordoned", b"cordoned", "cpu_milli", b"cpu_milli", "daemon_version", b"daemon_version", "draining", b"draining", "gpu_allocations", b"gpu_allocations", "gpus", b"gpus", "labels", b"labels", "last_seen_time", b"last_seen_time", "memory_bytes", b"memory_bytes", "message", b"message", "name", b"name", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "allocated_cpu_milli", b"allocated_cpu_milli", "allocated_memory_bytes", b"allocated_memory_bytes", "allocated_shm_bytes", b"allocated_shm_bytes", "attempt_ids", b"attempt_ids", "boot_id", b"boot_id", "capabilities", b"capabilities", "connect_time", b"connect_time", "cordoned", b"cordoned", "cpu_milli", b"cpu_milli", "daemon_version", b"daemon_version", "draining", b"draining", "gpu_allocations", b"gpu_allocations", "gpus", b"gpus", "labels", b"labels", "last_seen_time", b"last_seen_time", "memory_bytes", b"memory_bytes", "message", b"message", "name", b"name", "shm_bytes", b"shm_bytes", "state", b"state", "taints", b"taints", "telemetry_late", b"telemetry_late"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

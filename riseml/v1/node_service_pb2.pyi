@@ -255,6 +255,49 @@ class ForgetNodeResponse(_message.Message):
 Global___ForgetNodeResponse: _TypeAlias = ForgetNodeResponse  # noqa: Y015
 
 @_typing.final
+class SetNodeTaintsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TAINTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def taints(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Taint]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        taints: _abc.Iterable[_node_pb2.Taint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "taints", b"taints"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetNodeTaintsRequest: _TypeAlias = SetNodeTaintsRequest  # noqa: Y015
+
+@_typing.final
+class SetNodeTaintsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def node(self) -> _node_pb2.Node: ...
+    def __init__(
+        self,
+        *,
+        node: _node_pb2.Node | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetNodeTaintsResponse: _TypeAlias = SetNodeTaintsResponse  # noqa: Y015
+
+@_typing.final
 class CreateNodeTokenRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

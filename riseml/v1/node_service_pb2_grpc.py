@@ -65,6 +65,11 @@ class NodeServiceStub:
                 request_serializer=riseml_dot_v1_dot_node__service__pb2.ForgetNodeRequest.SerializeToString,
                 response_deserializer=riseml_dot_v1_dot_node__service__pb2.ForgetNodeResponse.FromString,
                 _registered_method=True)
+        self.SetNodeTaints = channel.unary_unary(
+                '/riseml.v1.NodeService/SetNodeTaints',
+                request_serializer=riseml_dot_v1_dot_node__service__pb2.SetNodeTaintsRequest.SerializeToString,
+                response_deserializer=riseml_dot_v1_dot_node__service__pb2.SetNodeTaintsResponse.FromString,
+                _registered_method=True)
         self.CreateNodeToken = channel.unary_unary(
                 '/riseml.v1.NodeService/CreateNodeToken',
                 request_serializer=riseml_dot_v1_dot_node__service__pb2.CreateNodeTokenRequest.SerializeToString,
@@ -121,6 +126,13 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetNodeTaints(self, request, context):
+        """Replaces the taints of a node; none: nothing is kept away any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateNodeToken(self, request, context):
         """A credential for the daemon of one node name. Replaces an earlier one.
         """
@@ -166,6 +178,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.ForgetNode,
                     request_deserializer=riseml_dot_v1_dot_node__service__pb2.ForgetNodeRequest.FromString,
                     response_serializer=riseml_dot_v1_dot_node__service__pb2.ForgetNodeResponse.SerializeToString,
+            ),
+            'SetNodeTaints': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetNodeTaints,
+                    request_deserializer=riseml_dot_v1_dot_node__service__pb2.SetNodeTaintsRequest.FromString,
+                    response_serializer=riseml_dot_v1_dot_node__service__pb2.SetNodeTaintsResponse.SerializeToString,
             ),
             'CreateNodeToken': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateNodeToken,
@@ -341,6 +358,33 @@ class NodeService:
             '/riseml.v1.NodeService/ForgetNode',
             riseml_dot_v1_dot_node__service__pb2.ForgetNodeRequest.SerializeToString,
             riseml_dot_v1_dot_node__service__pb2.ForgetNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetNodeTaints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/riseml.v1.NodeService/SetNodeTaints',
+            riseml_dot_v1_dot_node__service__pb2.SetNodeTaintsRequest.SerializeToString,
+            riseml_dot_v1_dot_node__service__pb2.SetNodeTaintsResponse.FromString,
             options,
             channel_credentials,
             insecure,

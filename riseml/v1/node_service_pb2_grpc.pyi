@@ -27,6 +27,8 @@ class NodeServiceStub:
     """Declares a lost node gone for good: its attempts become LOST and their jobs may start elsewhere.
     FAILED_PRECONDITION while it is connected.
     """
+    SetNodeTaints: _aio.UnaryUnaryMultiCallable[_node_service_pb2.SetNodeTaintsRequest, _node_service_pb2.SetNodeTaintsResponse]
+    """Replaces the taints of a node; none: nothing is kept away any more."""
     CreateNodeToken: _aio.UnaryUnaryMultiCallable[_node_service_pb2.CreateNodeTokenRequest, _node_service_pb2.CreateNodeTokenResponse]
     """A credential for the daemon of one node name. Replaces an earlier one."""
     DeleteNodeToken: _aio.UnaryUnaryMultiCallable[_node_service_pb2.DeleteNodeTokenRequest, _node_service_pb2.DeleteNodeTokenResponse]
@@ -80,6 +82,14 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         """Declares a lost node gone for good: its attempts become LOST and their jobs may start elsewhere.
         FAILED_PRECONDITION while it is connected.
         """
+
+    @_abc_1.abstractmethod
+    def SetNodeTaints(
+        self,
+        request: _node_service_pb2.SetNodeTaintsRequest,
+        context: _aio.ServicerContext[_node_service_pb2.SetNodeTaintsRequest, _abc.Awaitable[_node_service_pb2.SetNodeTaintsResponse]],
+    ) -> _abc.Awaitable[_node_service_pb2.SetNodeTaintsResponse]:
+        """Replaces the taints of a node; none: nothing is kept away any more."""
 
     @_abc_1.abstractmethod
     def CreateNodeToken(

@@ -36,7 +36,7 @@ class Resources(_message.Message):
     gpu_milli: _builtins.int
     """Thousandths of GPUs: below 1000 a share of one GPU, else a multiple of 1000."""
     gpu_model: _builtins.str
-    """For example `H100`; empty means any."""
+    """For example `H100`, or one of several: `H100|A100`; empty means any."""
     gpu_min_memory_bytes: _builtins.int
     """Each GPU has at least this much; 0 means any."""
     shm_bytes: _builtins.int
@@ -268,6 +268,31 @@ class Volume(_message.Message):
 Global___Volume: _TypeAlias = Volume  # noqa: Y015
 
 @_typing.final
+class Toleration(_message.Message):
+    """Lets jobs go to nodes that keep others away by a taint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    value: _builtins.str
+    """Empty: any value of this key."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Toleration: _TypeAlias = Toleration  # noqa: Y015
+
+@_typing.final
 class TrainSpec(_message.Message):
     """The content of riseml.yml in canonical form. The server validates it again."""
 
@@ -335,6 +360,7 @@ class TrainSpec(_message.Message):
     VOLUMES_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     NODE_SELECTOR_FIELD_NUMBER: _builtins.int
+    TOLERATIONS_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     framework: _builtins.str
     """Empty, `tensorflow`, `pytorch`, `jax` or `mpi`."""
@@ -383,6 +409,10 @@ class TrainSpec(_message.Message):
     def node_selector(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels that a node must bear."""
 
+    @_builtins.property
+    def tolerations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Toleration]:
+        """Taints of nodes that its jobs put up with."""
+
     def __init__(
         self,
         *,
@@ -408,10 +438,11 @@ class TrainSpec(_message.Message):
         volumes: _abc.Iterable[Global___Volume] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         node_selector: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        tolerations: _abc.Iterable[Global___Toleration] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_grace_period_seconds", b"_grace_period_seconds", "_priority", b"_priority", "grace_period_seconds", b"grace_period_seconds", "priority", b"priority", "retry", b"retry", "search", b"search", "utilization_policy", b"utilization_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_grace_period_seconds", b"_grace_period_seconds", "_priority", b"_priority", "concurrency", b"concurrency", "env", b"env", "framework", b"framework", "framework_version", b"framework_version", "grace_period_seconds", b"grace_period_seconds", "image", b"image", "install", b"install", "labels", b"labels", "max_duration_seconds", b"max_duration_seconds", "node_selector", b"node_selector", "parameters", b"parameters", "priority", b"priority", "project", b"project", "queue", b"queue", "retry", b"retry", "roles", b"roles", "run", b"run", "search", b"search", "secrets", b"secrets", "tensorboard", b"tensorboard", "utilization_policy", b"utilization_policy", "volumes", b"volumes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_grace_period_seconds", b"_grace_period_seconds", "_priority", b"_priority", "concurrency", b"concurrency", "env", b"env", "framework", b"framework", "framework_version", b"framework_version", "grace_period_seconds", b"grace_period_seconds", "image", b"image", "install", b"install", "labels", b"labels", "max_duration_seconds", b"max_duration_seconds", "node_selector", b"node_selector", "parameters", b"parameters", "priority", b"priority", "project", b"project", "queue", b"queue", "retry", b"retry", "roles", b"roles", "run", b"run", "search", b"search", "secrets", b"secrets", "tensorboard", b"tensorboard", "tolerations", b"tolerations", "utilization_policy", b"utilization_policy", "volumes", b"volumes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__grace_period_seconds: _TypeAlias = _typing.Literal["grace_period_seconds"]  # noqa: Y015
     _WhichOneofArgType__grace_period_seconds: _TypeAlias = _typing.Literal["_grace_period_seconds", b"_grace_period_seconds"]  # noqa: Y015

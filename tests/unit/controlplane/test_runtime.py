@@ -22,7 +22,8 @@ from controlplane.domain.events import (
     UserCreated,
 )
 from controlplane.domain.model import ApiKey, Experiment, NodeInventory, NodeStateName
-from controlplane.domain.plan import Plan, Snapshot
+from controlplane.domain.plan import Plan
+from controlplane.domain.snapshot import Snapshot
 from controlplane.launch.protocol import LaunchEffect
 from controlplane.leases import Leases
 from controlplane.runtime import Runtime, Schedule

@@ -17,7 +17,7 @@ from controlplane.domain.events import (
     NodeLeaseExpired,
     TimePassed,
 )
-from controlplane.domain.plan import GangRequest
+from controlplane.domain.snapshot import GangRequest
 from controlplane.domain.states import AttemptState
 from riseml.spec.model import RetryPolicy
 from tests.unit.core.world import World, gang, gpu, inventory, report, spec

@@ -15,13 +15,13 @@ from controlplane.domain.events import (
 from controlplane.domain.model import GpuShare, NodeCapabilities
 from controlplane.domain.plan import (
     GangPlacement,
-    MemberPlacement,
     PendingCode,
     PendingReason,
     Plan,
     Waiting,
     WaitingShape,
 )
+from controlplane.domain.snapshot import MemberPlacement
 from controlplane.scheduler.cycle import schedule
 from riseml.spec.model import GIB, Resources
 from tests.unit.core.world import World, gang, gpu, inventory, naive_plan, spec

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.core.waiting import WaitingLines
-from controlplane.domain.plan import GangRequest, MemberRequest, Queue
+from controlplane.domain.snapshot import Backlog, GangRequest, MemberRequest
 from riseml.spec.model import Resources
 
 SMALL, LARGE = Resources(cpu_milli=1000), Resources(cpu_milli=8000)
@@ -29,7 +29,7 @@ drops = st.integers(1, 12)
 looks = st.none()
 
 
-def lines(queue: Queue) -> dict[object, list[GangRequest]]:
+def lines(queue: Backlog) -> dict[object, list[GangRequest]]:
     found: dict[object, list[GangRequest]] = {
         (line.shape, line.priority): list(line) for line in queue.lines
     }
@@ -44,7 +44,7 @@ def test_the_queue_is_as_if_made_at_once_and_never_changes_once_shown(
 ) -> None:
     waiting = WaitingLines()
     here: dict[str, GangRequest] = {}
-    shown: list[tuple[Queue, dict[object, list[GangRequest]]]] = []
+    shown: list[tuple[Backlog, dict[object, list[GangRequest]]]] = []
     for step in [*steps, None]:
         if isinstance(step, GangRequest):
             waiting.put(step)
@@ -53,7 +53,7 @@ def test_the_queue_is_as_if_made_at_once_and_never_changes_once_shown(
             waiting.drop(f"ana.{step}")
             here.pop(f"ana.{step}", None)
         else:
-            expected = lines(Queue.of(here.values()))
+            expected = lines(Backlog.of(here.values()))
             assert lines(waiting.queue()) == expected
             assert len(waiting.queue()) == len(here) and set(waiting) == set(here)
             shown.append((waiting.queue(), expected))

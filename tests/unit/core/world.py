@@ -35,14 +35,8 @@ from controlplane.domain.model import (
     Revision,
     User,
 )
-from controlplane.domain.plan import (
-    GangPlacement,
-    GangRequest,
-    MemberPlacement,
-    NodeView,
-    Plan,
-    Snapshot,
-)
+from controlplane.domain.plan import GangPlacement, Plan
+from controlplane.domain.snapshot import GangRequest, MemberPlacement, NodeView, Snapshot
 from controlplane.domain.states import AttemptState, State
 from riseml.spec.model import GIB, Resources, RoleSpec, TrainSpec
 

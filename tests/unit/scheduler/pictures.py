@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from controlplane.domain.model import Gpu
-from controlplane.domain.plan import (
+from controlplane.domain.plan import Plan, Waiting
+from controlplane.domain.snapshot import (
+    Backlog,
     GangRequest,
     GpuView,
     MemberRequest,
     NodeView,
-    Plan,
-    Queue,
     Snapshot,
-    Waiting,
 )
 from riseml.spec.model import GIB, Resources
 
@@ -85,7 +84,7 @@ def gang(
 
 
 def snapshot(nodes: Sequence[NodeView], pending: Sequence[GangRequest]) -> Snapshot:
-    return Snapshot(7, tuple(nodes), Queue.of(pending))
+    return Snapshot(7, tuple(nodes), Backlog.of(pending))
 
 
 def placed(plan: Plan) -> dict[str, list[str]]:

@@ -9,15 +9,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.plan import (
-    GangPlacement,
-    GangRequest,
-    Line,
-    NodeView,
-    PendingCode,
-    Queue,
-    Snapshot,
-)
+from controlplane.domain.plan import GangPlacement, PendingCode
+from controlplane.domain.snapshot import Backlog, GangRequest, Line, NodeView, Snapshot
 from controlplane.scheduler.cycle import schedule
 from riseml.spec.gpus import model_fits
 from riseml.spec.model import GIB, Resources
@@ -65,7 +58,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         )
         for number in range(draw(st.integers(0, 8)))
     ]
-    return Snapshot(3, tuple(nodes), Queue.of(pending))
+    return Snapshot(3, tuple(nodes), Backlog.of(pending))
 
 
 def check_member(wanted: Resources, view: NodeView, shares: dict[str, int]) -> None:
@@ -129,7 +122,7 @@ def test_equal_input_gives_an_equal_plan_in_whatever_order(
     nodes, pending = list(picture.nodes), list(picture.pending)
     random.shuffle(nodes)
     random.shuffle(pending)
-    shuffled = Snapshot(picture.version, tuple(nodes), Queue.of(pending))
+    shuffled = Snapshot(picture.version, tuple(nodes), Backlog.of(pending))
     assert schedule(picture, NOW) == schedule(shuffled, NOW) == schedule(picture, NOW)
 
 
@@ -137,7 +130,7 @@ def test_equal_input_gives_an_equal_plan_in_whatever_order(
 def test_a_line_is_treated_like_each_of_its_gangs(picture: Snapshot) -> None:
     """What a cycle does not look at, because the first of the line waits, would wait as well."""
     alone = [Line(one.shape, one.priority, [one], 0, 1) for one in picture.pending]
-    assert schedule(picture, NOW) == schedule(replace(picture, pending=Queue(tuple(alone))), NOW)
+    assert schedule(picture, NOW) == schedule(replace(picture, pending=Backlog(tuple(alone))), NOW)
 
 
 @given(snapshots())
@@ -151,7 +144,7 @@ def test_another_gang_of_a_shape_that_waits_waits_for_the_same_reasons(picture: 
         for one in left.pending
         if all(r.code is not PendingCode.RESERVED for r in known[one.shape].reasons)
     ]
-    again = schedule(replace(left, pending=Queue.of([*left.pending, *more])), NOW)
+    again = schedule(replace(left, pending=Backlog.of([*left.pending, *more])), NOW)
     assert not [p for p in again.placements if p.experiment_id in {m.experiment_id for m in more}]
     if not plan.reservations:
         assert not again.placements
@@ -176,7 +169,7 @@ def test_what_is_called_impossible_does_not_fit_an_empty_cluster(picture: Snapsh
     }
     for request in picture.pending:
         if request.experiment_id in impossible:
-            assert not schedule(Snapshot(1, empty, Queue.of([request])), NOW).placements
+            assert not schedule(Snapshot(1, empty, Backlog.of([request])), NOW).placements
 
 
 @given(snapshots())
@@ -188,7 +181,7 @@ def test_who_waits_without_a_reservation_does_not_fit_what_is_left(picture: Snap
     left = apply(picture, plan.placements)
     for request in left.pending:
         if len(request.members) == 1:
-            assert not schedule(replace(left, pending=Queue.of([request])), NOW).placements
+            assert not schedule(replace(left, pending=Backlog.of([request])), NOW).placements
 
 
 @given(snapshots())
@@ -196,7 +189,7 @@ def test_an_added_gang_of_lower_rank_changes_nothing_for_those_before_it(
     picture: Snapshot,
 ) -> None:
     late = gang(999, resources(1000), priority=0)
-    with_late = replace(picture, pending=Queue.of([*picture.pending, late]))
+    with_late = replace(picture, pending=Backlog.of([*picture.pending, late]))
     before = schedule(picture, NOW).placements
     after = schedule(with_late, NOW).placements
     assert [p for p in after if p.experiment_id != late.experiment_id] == list(before)
@@ -244,5 +237,5 @@ def apply(picture: Snapshot, placements: tuple[GangPlacement, ...]) -> Snapshot:
             )
         )
     gone = {placement.experiment_id for placement in placements}
-    pending = Queue.of(one for one in picture.pending if one.experiment_id not in gone)
+    pending = Backlog.of(one for one in picture.pending if one.experiment_id not in gone)
     return Snapshot(picture.version + 1, tuple(nodes), pending)

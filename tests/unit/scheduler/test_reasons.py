@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from controlplane.domain.plan import GangRequest, NodeView, PendingCode
+from controlplane.domain.plan import PendingCode
+from controlplane.domain.snapshot import GangRequest, NodeView
 from controlplane.scheduler.cycle import schedule
 from riseml.spec.model import GIB
 from tests.unit.scheduler.pictures import NOW, gang, node, resources, snapshot, waiting

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from controlplane.domain.plan import GangRequest, NodeView
+from controlplane.domain.snapshot import GangRequest, NodeView
 from controlplane.scheduler.cycle import schedule
 from riseml.spec.model import GIB
 from tests.unit.scheduler.pictures import NOW, gang, node, placed, resources, snapshot, why
