@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from controlplane import bootstrap, config
 from controlplane.clock import SteadyClock
@@ -26,6 +26,8 @@ from controlplane.code.blobs import Blobs
 from controlplane.core.settings import Settings
 from controlplane.domain.errors import DomainError
 from controlplane.domain.events import ControlPlaneStarted, NodeLeaseExpired, TimePassed
+from controlplane.domain.plan import Plan
+from controlplane.domain.snapshot import Snapshot
 from controlplane.launch.daemon import DaemonLauncher
 from controlplane.leases import Leases
 from controlplane.logs.archive import Archive
@@ -50,11 +52,13 @@ from controlplane.rpc.system_service import SystemFacts, SystemService
 from controlplane.rpc.telemetry_service import TelemetryService
 from controlplane.rpc.user_service import UserService
 from controlplane.runtime import Runtime
-from controlplane.scheduler.cycle import schedule
 from controlplane.store.open import open_store
 from controlplane.store.protocol import Store
 from controlplane.telemetry import Telemetry
 from riseml.v1 import telemetry_pb2
+
+if TYPE_CHECKING:
+    from controlplane.scheduler.cycle import Scheduler
 
 logger = logging.getLogger("controlplane")
 
@@ -106,6 +110,20 @@ def _home_lock(settings: config.Config) -> Iterator[None]:
         os.close(descriptor)
 
 
+class _Planner:
+    """The scheduler, loaded when something waits for the first time: it costs memory."""
+
+    def __init__(self) -> None:
+        self._scheduler: Scheduler | None = None
+
+    def __call__(self, snapshot: Snapshot, now: float) -> Plan:
+        if self._scheduler is None:
+            from controlplane.scheduler.cycle import Scheduler
+
+            self._scheduler = Scheduler()
+        return self._scheduler.schedule(snapshot, now)
+
+
 async def _serve(settings: config.Config) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -122,7 +140,7 @@ async def _serve(settings: config.Config) -> None:
     (settings.control / "db").mkdir(exist_ok=True, mode=0o700)
     store = open_store(settings.store_url)
     launcher = DaemonLauncher()
-    runtime = Runtime(store, launcher, schedule, settings=_times(settings), clock=SteadyClock())
+    runtime = Runtime(store, launcher, _Planner(), settings=_times(settings), clock=SteadyClock())
     running = asyncio.create_task(runtime.run())
     await runtime.submit(ControlPlaneStarted())
     leases = Leases(settings.lease_seconds)

@@ -9,9 +9,8 @@ from typing import Final
 
 from controlplane.domain.plan import PendingCode, PendingReason, Reservation
 from controlplane.domain.snapshot import GangRequest, NodeView
-from controlplane.scheduler.feasibility import choose_gpus, gpu_matches, has_labels
-from controlplane.scheduler.reservation import largest_first
-from controlplane.scheduler.scratch import EligibleKey, Scratch, ScratchNode
+from controlplane.scheduler.feasibility import gpu_matches, has_labels
+from controlplane.scheduler.room import Row, largest_first
 from riseml.spec.model import GPU, Resources
 from riseml.spec.units import format_duration, format_memory, format_milli
 
@@ -70,16 +69,16 @@ class _Survey:
     room_now: int
     room_ever: int
     # Nodes by what stands in the way first, with what they have of it.
-    obstacles: dict[_Kind, list[tuple[ScratchNode, int]]]
+    obstacles: dict[_Kind, list[tuple[Row, int]]]
 
 
-def explain(scratch: Scratch, gang: GangRequest, eligible: EligibleKey) -> Explanation:
+def explain(rows: Sequence[Row], gang: GangRequest) -> Explanation:
     """Why a gang that did not find its places waits, most important reason first."""
-    total = len(scratch.nodes)
+    total = len(rows)
     if not total:
         words = "The cluster has no node yet"
         return (PendingReason(PendingCode.NO_NODES, words),), False
-    surveys = _survey_all(scratch, gang, eligible)
+    surveys = _survey_all(rows, gang)
     never = next((one for one in surveys if one.room_ever < one.count), None)
     short = never or next((one for one in surveys if one.room_now < one.count), None)
     several = len(gang.members) > 1
@@ -112,25 +111,25 @@ def reserved_reason(kept: Reservation, waited_seconds: float) -> PendingReason:
 # --- counting
 
 
-def _survey_all(scratch: Scratch, gang: GangRequest, eligible: EligibleKey) -> list[_Survey]:
+def _survey_all(rows: Sequence[Row], gang: GangRequest) -> list[_Survey]:
     counts: dict[Resources, int] = {}
     for position in largest_first(gang):
         wanted = gang.members[position].resources
         counts[wanted] = counts.get(wanted, 0) + 1
     ports = 1 if len(gang.members) > 1 else 0
-    return [_survey(scratch, wanted, n, ports, eligible) for wanted, n in counts.items()]
+    return [_survey(rows, wanted, n, ports, gang) for wanted, n in counts.items()]
 
 
 def _survey(
-    scratch: Scratch, wanted: Resources, count: int, ports: int, eligible: EligibleKey
+    rows: Sequence[Row], wanted: Resources, count: int, ports: int, gang: GangRequest
 ) -> _Survey:
     survey = _Survey(wanted, count, 0, 0, {})
     found: dict[int, _Finding] = {}
-    for node in scratch.nodes:
+    for node in rows:
         room_now = 0
-        obstacle = _barred(node.view, eligible)
+        obstacle = _barred(node.view, gang)
         if obstacle is None:
-            state = scratch.state_of(node)
+            state = node.state
             if state not in found:
                 found[state] = _find(node, wanted, ports)
             obstacle, room_ever, room_now = found[state]
@@ -145,7 +144,7 @@ def _survey(
     return survey
 
 
-def _find(node: ScratchNode, wanted: Resources, ports: int) -> _Finding:
+def _find(node: Row, wanted: Resources, ports: int) -> _Finding:
     obstacle = _too_small(node.view, wanted)
     if obstacle is not None:
         return obstacle, 0, 0
@@ -159,14 +158,13 @@ _Obstacle = tuple[PendingCode, _What, int]
 _Finding = tuple[_Obstacle | None, int, int]
 
 
-def _barred(node: NodeView, eligible: EligibleKey) -> _Obstacle | None:
+def _barred(node: NodeView, gang: GangRequest) -> _Obstacle | None:
     """What keeps a gang from this node whatever it asks for."""
-    selector, only_nodes, user_name = eligible
-    if only_nodes and node.name not in only_nodes:
+    if gang.only_nodes and node.name not in gang.only_nodes:
         return PendingCode.PINNED, _What.NONE, 0
-    if selector and not has_labels(node, selector):
+    if gang.node_selector and not has_labels(node, gang.node_selector):
         return PendingCode.NO_MATCHING_LABELS, _What.NONE, 0
-    if node.only_user and node.only_user != user_name:
+    if node.only_user and node.only_user != gang.user_name:
         return PendingCode.OTHER_USERS_NODE, _What.NONE, 0
     return None
 
@@ -186,15 +184,16 @@ def _too_small(node: NodeView, wanted: Resources) -> _Obstacle | None:
     return None
 
 
-def _busy(node: ScratchNode, wanted: Resources, ports: int) -> _Obstacle | None:
+def _busy(node: Row, wanted: Resources, ports: int) -> _Obstacle | None:
     """What keeps a member from this node now."""
     view = node.view
     if wanted.gpu_milli:
         usable = sum(1 for gpu in view.gpus if gpu.usable and gpu_matches(gpu.gpu, wanted))
         if usable < wanted.gpu_count:
             return PendingCode.GPUS_UNUSABLE, _What.GPUS, usable * GPU
-        if choose_gpus(node, wanted) is None:
-            return PendingCode.GPUS_BUSY, _What.GPUS, _free_gpu_milli(node, wanted)
+        free = _free_gpu_milli(node, wanted)
+        if free < wanted.gpu_milli:
+            return PendingCode.GPUS_BUSY, _What.GPUS, free
     if node.free_cpu_milli < wanted.cpu_milli:
         return PendingCode.CPU_BUSY, _What.CPUS, max(0, node.free_cpu_milli)
     if node.free_memory_bytes < wanted.memory_bytes:
@@ -204,7 +203,7 @@ def _busy(node: ScratchNode, wanted: Resources, ports: int) -> _Obstacle | None:
     return None
 
 
-def _free_gpu_milli(node: ScratchNode, wanted: Resources) -> int:
+def _free_gpu_milli(node: Row, wanted: Resources) -> int:
     """Of whole GPUs how many are wholly free; of a share the most that is free of one GPU."""
     free = [
         milli
@@ -216,7 +215,7 @@ def _free_gpu_milli(node: ScratchNode, wanted: Resources) -> int:
     return GPU * sum(1 for milli in free if milli == GPU)
 
 
-def _room_now(node: ScratchNode, wanted: Resources) -> int:
+def _room_now(node: Row, wanted: Resources) -> int:
     """How many such members find room here, at least one."""
     matching = [
         milli
@@ -272,7 +271,7 @@ def _words(
     what: _What,
     wanted: Resources,
     gang: GangRequest,
-    nodes: Sequence[ScratchNode],
+    nodes: Sequence[Row],
 ) -> str:
     has = "has" if len(nodes) == 1 else "have"
     few = "too little" if what is _What.MEMORY else "too few"
@@ -353,7 +352,7 @@ def _resources(wanted: Resources) -> str:
     return ", ".join(parts)
 
 
-def _unusable(nodes: Sequence[ScratchNode]) -> list[str]:
+def _unusable(nodes: Sequence[Row]) -> list[str]:
     return [
         f"{node.name} GPU {view.gpu.index}: {view.unusable_reason}"
         for node in nodes

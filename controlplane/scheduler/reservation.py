@@ -10,40 +10,37 @@ this.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
-from controlplane.domain.snapshot import GangRequest
-from controlplane.scheduler.feasibility import gpu_matches, may_use
-from controlplane.scheduler.scratch import EligibleKey, Scratch, ScratchNode, Taken
+from controlplane.domain.model import GpuShare
+from controlplane.domain.snapshot import GangRequest, MemberPlacement
+from controlplane.scheduler.feasibility import gpu_matches
+from controlplane.scheduler.room import Room, Row, largest_first
 from riseml.spec.model import GPU, Resources
 
 RESERVE_AFTER_SECONDS: Final = 300.0
 
-Hold = tuple[ScratchNode, Resources]
 Lack = tuple[int, int, int]
 """What is not free yet of what is needed of a node: GPUs, memory, CPU."""
 
 
-def largest_first(gang: GangRequest) -> list[int]:
-    """Positions of the members, those that are hardest to place first."""
+def nodes_that_lack_least(room: Room, gang: GangRequest) -> tuple[MemberPlacement, ...] | None:
+    """A place for each member that may not be free yet, where the least is in the way.
 
-    def size(position: int) -> tuple[int, int, int, int]:
-        wanted = gang.members[position].resources
-        return (-wanted.gpu_milli, -wanted.memory_bytes, -wanted.cpu_milli, position)
-
-    return sorted(range(len(gang.members)), key=size)
-
-
-def find_holds(scratch: Scratch, gang: GangRequest, eligible: EligibleKey) -> list[Hold] | None:
-    """A node for each member, those that lack least; None when not all have one on open nodes."""
-    prospects = [_Prospect(node) for node in scratch.nodes if may_use(node.view, eligible)]
+    None when not all have one on open nodes.
+    """
+    shape = gang.shape
+    prospects = [_Prospect(row) for row in room.rows() if room.may_use(row.view, shape)]
     ranked: dict[Resources, list[tuple[Lack, int, int]]] = {}
-    holds: list[Hold] = []
+    found: dict[int, MemberPlacement] = {}
     for position in largest_first(gang):
-        wanted = gang.members[position].resources
+        member = gang.members[position]
+        wanted = member.resources
         heap = ranked.get(wanted)
         if heap is None:
-            heap = ranked[wanted] = _rank(scratch, prospects, wanted)
+            heap = ranked[wanted] = _rank(prospects, wanted)
         # An entry from before its node was given a member is stale: a newer one follows, if any.
         while heap and prospects[heap[0][1]].given != heap[0][2]:
             _, place, _ = heapq.heappop(heap)
@@ -51,19 +48,16 @@ def find_holds(scratch: Scratch, gang: GangRequest, eligible: EligibleKey) -> li
         if not heap:
             return None
         best = prospects[heap[0][1]]
-        best.add(wanted)
-        holds.append((best.node, wanted))
-    return holds
+        found[position] = replace(best.add(wanted), job_id=member.job_id)
+    return tuple([found[position] for position in range(len(gang.members))])
 
 
-def _rank(
-    scratch: Scratch, prospects: list[_Prospect], wanted: Resources
-) -> list[tuple[Lack, int, int]]:
+def _rank(prospects: Sequence[_Prospect], wanted: Resources) -> list[tuple[Lack, int, int]]:
     """Prospects that could hold a member, as a heap; nodes in equal states are looked at once."""
     found: dict[int, Lack | None] = {}
     heap: list[tuple[Lack, int, int]] = []
     for place, prospect in enumerate(prospects):
-        state = scratch.state_of(prospect.node)
+        state = prospect.row.state
         if prospect.given:
             _push(heap, place, prospect, wanted)
             continue
@@ -83,68 +77,70 @@ def _push(
         heapq.heappush(heap, (prospect.lacking(wanted), place, prospect.given))
 
 
-def hold(scratch: Scratch, holds: list[Hold]) -> None:
-    """Keeps what each member needs of its node: what is free of it, and what becomes free."""
-    for node, wanted in holds:
-        scratch.hold(node, wanted, _held_gpus(node, wanted))
-
-
-def _held_gpus(node: ScratchNode, wanted: Resources) -> Taken:
-    """The GPUs that are closest to being free enough, with what is free of them."""
-    if not wanted.gpu_milli:
-        return ()
-    matching = [
-        position
-        for position, view in enumerate(node.view.gpus)
-        if view.usable and gpu_matches(view.gpu, wanted)
-    ]
-    matching.sort(key=lambda position: (-node.gpu_free[position], position))
-    if wanted.gpu_milli < GPU:
-        return tuple([(p, min(node.gpu_free[p], wanted.gpu_milli)) for p in matching[:1]])
-    return tuple([(p, node.gpu_free[p]) for p in matching[: wanted.gpu_milli // GPU]])
-
-
 class _Prospect:
     """A node as if nothing ran there but the members that were already given to it."""
 
-    __slots__ = ("_cpu_milli", "_gpu_milli", "_memory_bytes", "given", "node")
+    __slots__ = ("_cpu_milli", "_gpu_milli", "_memory_bytes", "_taken", "given", "row")
 
-    def __init__(self, node: ScratchNode) -> None:
-        self.node = node
+    def __init__(self, row: Row) -> None:
+        self.row = row
         # How many members it was given.
         self.given = 0
         self._cpu_milli = 0
         self._memory_bytes = 0
         self._gpu_milli = 0
+        self._taken: dict[int, int] = {}
 
-    def add(self, wanted: Resources) -> None:
+    def add(self, wanted: Resources) -> MemberPlacement:
+        """Gives it a member. Its GPUs are those that are closest to being free enough."""
         self.given += 1
         self._cpu_milli += wanted.cpu_milli
         self._memory_bytes += wanted.memory_bytes
         self._gpu_milli += wanted.gpu_milli
+        row, taken = self.row, self._taken
+        each = min(wanted.gpu_milli, GPU)
+        fitting = [
+            position for position in self._matching(wanted) if taken.get(position, 0) + each <= GPU
+        ]
+        fitting.sort(key=lambda p: (-(self._free(p) - taken.get(p, 0)), p))
+        chosen = sorted(fitting[: wanted.gpu_count])
+        for position in chosen:
+            taken[position] = taken.get(position, 0) + each
+        shares = tuple([GpuShare(row.view.gpus[position].gpu.uuid, each) for position in chosen])
+        return MemberPlacement(
+            "", row.name, shares, wanted.cpu_milli, wanted.memory_bytes, wanted.shm_bytes
+        )
 
     def could_hold(self, wanted: Resources) -> bool:
-        view = self.node.view
+        view = self.row.view
         return (
             self._cpu_milli + wanted.cpu_milli <= view.cpu_milli
             and self._memory_bytes + wanted.memory_bytes <= view.memory_bytes
             and self._gpu_milli + wanted.gpu_milli <= GPU * len(self._matching(wanted))
         )
 
+    def _free(self, position: int) -> int:
+        return self.row.gpu_free[position] - self.row.gpu_held[position]
+
     def _matching(self, wanted: Resources) -> list[int]:
-        """What is free of the GPUs that such a member could use."""
+        """Positions of the GPUs that such a member could use."""
         if not wanted.gpu_milli:
-            return [GPU] * len(self.node.gpu_free)
-        pairs = zip(self.node.gpu_free, self.node.view.gpus, strict=True)
-        return [free for free, view in pairs if view.usable and gpu_matches(view.gpu, wanted)]
+            return []
+        return [
+            position
+            for position, view in enumerate(self.row.view.gpus)
+            if view.usable and gpu_matches(view.gpu, wanted)
+        ]
 
     def lacking(self, wanted: Resources) -> Lack:
-        node = self.node
+        row = self.row
         need = self._gpu_milli + wanted.gpu_milli
-        free = self._matching(wanted)
+        free = [self._free(position) for position in self._matching(wanted)]
         have = max(free, default=0) if wanted.gpu_milli < GPU else GPU * free.count(GPU)
+        free_cpu = row.free_cpu_milli - row.held_cpu_milli
+        free_memory = row.free_memory_bytes - row.held_memory_bytes
         return (
             max(0, need - have) if wanted.gpu_milli else 0,
-            max(0, self._memory_bytes + wanted.memory_bytes - node.free_memory_bytes),
-            max(0, self._cpu_milli + wanted.cpu_milli - node.free_cpu_milli),
+            max(0, self._memory_bytes + wanted.memory_bytes - free_memory),
+            max(0, self._cpu_milli + wanted.cpu_milli - free_cpu),
         )
