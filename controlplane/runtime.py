@@ -37,8 +37,9 @@ from typing import Any, Final
 from controlplane.core.cluster import Cluster
 from controlplane.core.reactor import on_event
 from controlplane.core.settings import DEFAULTS, Settings
+from controlplane.cycles import Cycles, PlannedCycle
 from controlplane.domain.changes import Change
-from controlplane.domain.effects import Effect, WakeScheduler
+from controlplane.domain.effects import Effect, PlanApplied, WakeScheduler
 from controlplane.domain.errors import DomainError, StoreUnavailable
 from controlplane.domain.events import Event, PlanMade
 from controlplane.domain.model import Attempt, Experiment, Job
@@ -109,6 +110,7 @@ class Runtime:
         live = store.load(clock())
         self.cluster = Cluster.from_live_state(live)
         self.feed = ChangeFeed(live.change_number)
+        self.cycles = Cycles()
         self._change_number = live.change_number
         self._queue: deque[_Pending] = deque()
         self._arrived = asyncio.Event()
@@ -124,7 +126,10 @@ class Runtime:
         self._settled.set()
         self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._scheduler_thread = ThreadPoolExecutor(1, thread_name_prefix="scheduler")
-        self._planning: asyncio.Future[Plan] | None = None
+        self._planning: asyncio.Future[PlannedCycle] | None = None
+        # Plans that wait to be applied, then what came of those of the batch in hand.
+        self._planned_cycles: list[PlannedCycle] = []
+        self._applied: list[tuple[PlannedCycle, PlanApplied]] = []
         self._plan_wanted = True
         self._last_cycle_seconds = 0.0
         # Monotonic time before which no cycle begins.
@@ -253,6 +258,7 @@ class Runtime:
                 answer.set_exception(error)
         if changes:
             self._publish(changes)
+        self._record_cycles()
         for effect in effects:
             if not isinstance(effect, WakeScheduler):
                 self._launcher.dispatch(effect)
@@ -269,6 +275,8 @@ class Runtime:
         self.cluster.apply(outcome.changes)
         if outcome.waiting is not None:
             self.cluster.note_waiting(outcome.waiting, outcome.waiting_version)
+        if isinstance(event, PlanMade) and isinstance(outcome.reply, PlanApplied):
+            self._note_applied(event.plan, outcome.reply)
         changes.extend(outcome.changes)
         for effect in outcome.effects:
             if isinstance(effect, WakeScheduler):
@@ -286,13 +294,14 @@ class Runtime:
             return
         if self._last_cycle_seconds <= INLINE_CYCLE_SECONDS:
             try:
-                plan = self._timed_schedule(snapshot, now)
+                planned = self._timed_schedule(snapshot, now)
             except Exception:
                 logger.exception(SCHEDULER_FAILED)
                 return
             self._pace()
+            self._planned_cycles.append(planned)
             try:
-                self._react(PlanMade(plan), now, changes, effects)
+                self._react(PlanMade(planned.plan), now, changes, effects)
             except DomainError as refused:
                 logger.error("the plan was refused: %s", refused.message)
             return
@@ -302,12 +311,13 @@ class Runtime:
         )
         self._planning.add_done_callback(self._planned)
 
-    def _timed_schedule(self, snapshot: Snapshot, now: float) -> Plan:
+    def _timed_schedule(self, snapshot: Snapshot, now: float) -> PlannedCycle:
         begin = time.perf_counter()
         try:
-            return self._schedule(snapshot, now)
+            plan = self._schedule(snapshot, now)
         finally:
             self._last_cycle_seconds = time.perf_counter() - begin
+        return PlannedCycle(snapshot, now, self._last_cycle_seconds, plan)
 
     def _pace(self) -> None:
         """Long cycles come seldom: they leave most of the processor to everything else."""
@@ -316,7 +326,7 @@ class Runtime:
             self._next_cycle_at = time.monotonic() + pause
             asyncio.get_running_loop().call_later(pause, self._arrived.set)
 
-    def _planned(self, planning: asyncio.Future[Plan]) -> None:
+    def _planned(self, planning: asyncio.Future[PlannedCycle]) -> None:
         self._planning = None
         if planning.cancelled():
             return
@@ -325,7 +335,22 @@ class Runtime:
         if error is not None:
             logger.error(SCHEDULER_FAILED, exc_info=error)
             return
-        self.post(PlanMade(planning.result()))
+        planned = planning.result()
+        self._planned_cycles.append(planned)
+        self.post(PlanMade(planned.plan))
+
+    def _note_applied(self, plan: Plan, applied: PlanApplied) -> None:
+        """What came of a plan is a cycle of the record once it is committed."""
+        for place, planned in enumerate(self._planned_cycles):
+            if planned.plan is plan:
+                del self._planned_cycles[: place + 1]
+                self._applied.append((planned, applied))
+                return
+
+    def _record_cycles(self) -> None:
+        for planned, applied in self._applied:
+            self.cycles.record(planned, applied)
+        self._applied.clear()
 
     async def _commit(self, changes: list[Change]) -> None:
         number = self._change_number + 1
@@ -345,6 +370,7 @@ class Runtime:
         if not self.store_fault:
             logger.error("commit failed, nothing was changed: %s", fault.message)
         self.store_fault = fault.message
+        self._applied.clear()
         while not self._stopping and not await self._reload():
             _refuse(answers, fault)
             await asyncio.sleep(RELOAD_SECONDS)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from controlplane.__main__ import watch_leases
+from controlplane.cycles import Cycle
 from controlplane.domain.changes import Change
 from controlplane.domain.effects import StartAttempt
 from controlplane.domain.errors import DomainError, NotFound, StoreUnavailable
@@ -26,7 +27,7 @@ from controlplane.domain.plan import Plan
 from controlplane.domain.snapshot import Snapshot
 from controlplane.launch.protocol import LaunchEffect
 from controlplane.leases import Leases
-from controlplane.runtime import Runtime, Schedule
+from controlplane.runtime import INLINE_CYCLE_SECONDS, Runtime, Schedule
 from controlplane.scheduler.cycle import schedule
 from controlplane.store.memory import MemoryStore
 from riseml.spec.model import TrainSpec
@@ -253,6 +254,54 @@ async def test_a_cycle_can_be_asked_for_though_nothing_happened() -> None:
     await asyncio.wait_for(again.wait(), 5)
     runtime.stop()
     await task
+
+
+async def test_a_cycle_is_on_record_once_it_is_committed() -> None:
+    store = GatedStore()
+    async with running(store) as (runtime, _):
+        await runtime.submit(NodeConnected(NodeInventory("n1", "boot", "1", 4000, 8 << 30), 1))
+        store.gate.clear()
+        answer = asyncio.ensure_future(runtime.submit(submitted("r1")))
+        await asyncio.wait({answer}, timeout=0.05)
+        assert runtime.cycles.newest() is None
+        store.gate.set()
+        await answer
+        cycle = runtime.cycles.newest()
+        assert cycle is not None and cycle.applied.started == ("ana.1",)
+        assert cycle.snapshot is not None and [g.experiment_id for g in cycle.snapshot.pending] == [
+            "ana.1"
+        ]
+
+
+async def test_a_cycle_whose_commit_failed_is_not_on_record() -> None:
+    store = GatedStore()
+    async with running(store) as (runtime, _):
+        await runtime.submit(NodeConnected(NodeInventory("n1", "boot", "1", 4000, 8 << 30), 1))
+        store.failures = 1
+        with pytest.raises(StoreUnavailable):
+            await runtime.submit(submitted("refused"))
+        assert runtime.cycles.newest() is None
+        await runtime.submit(submitted("r1"))
+        assert [cycle.applied.started for cycle in runtime.cycles.newest_first()] == [("ana.1",)]
+
+
+async def test_a_long_cycle_is_on_record_too() -> None:
+    """It runs in a thread of its own, and its plan comes back as an event."""
+
+    def slowly(snapshot: Snapshot, now: float) -> Plan:
+        threading.Event().wait(INLINE_CYCLE_SECONDS * 2)
+        return schedule(snapshot, now)
+
+    store = GatedStore()
+    async with running(store, slowly) as (runtime, _):
+        recorded: asyncio.Queue[Cycle] = asyncio.Queue()
+        runtime.cycles.observers.append(recorded.put_nowait)
+        await runtime.submit(NodeConnected(NodeInventory("n1", "boot", "1", 4000, 8 << 30), 1))
+        for number in (1, 2):
+            await runtime.submit(submitted(f"r{number}"))
+            cycle = await asyncio.wait_for(recorded.get(), 10)
+            assert cycle.applied.started == (f"ana.{number}",)
+            assert cycle.duration_seconds > INLINE_CYCLE_SECONDS
 
 
 async def test_a_stop_during_a_commit_is_not_missed() -> None:
