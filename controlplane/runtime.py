@@ -108,7 +108,9 @@ class Runtime:
         self._settings = settings
         self._clock = clock
         live = store.load(clock())
-        self.cluster = Cluster.from_live_state(live)
+        self.cluster = Cluster.from_live_state(
+            live, use_half_life_seconds=settings.use_half_life_seconds
+        )
         self.feed = ChangeFeed(live.change_number)
         self.cycles = Cycles()
         self._change_number = live.change_number
@@ -272,7 +274,7 @@ class Runtime:
             # The reactor has changed nothing yet: what it fails on is no one else's trouble.
             logger.exception("%s cannot be handled", type(event).__name__)
             raise DomainError(REACTOR_FAILED, reason="INTERNAL") from fault
-        self.cluster.apply(outcome.changes)
+        self.cluster.apply(outcome.changes, now)
         if outcome.waiting is not None:
             self.cluster.note_waiting(outcome.waiting, outcome.waiting_version)
         if isinstance(event, PlanMade) and isinstance(outcome.reply, PlanApplied):
@@ -390,7 +392,8 @@ class Runtime:
             return False
         # Versions go on, so that a plan for the abandoned state is recognised as old.
         version = self.cluster.snapshot().version + 1
-        self.cluster = Cluster.from_live_state(live, version)
+        half_life = self._settings.use_half_life_seconds
+        self.cluster = Cluster.from_live_state(live, version, use_half_life_seconds=half_life)
         return True
 
     def _publish(self, changes: list[Change]) -> None:

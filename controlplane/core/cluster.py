@@ -12,10 +12,13 @@ from typing import Any, Final, Protocol
 
 from controlplane.core.invariants import check_invariants
 from controlplane.core.pictures import Pictures
+from controlplane.core.settings import DEFAULTS
+from controlplane.core.usage import Key, UseLedger
 from controlplane.core.views import NodeUsage
 from controlplane.core.waiting import WaitingReasons
 from controlplane.domain.changes import Change, Delete
 from controlplane.domain.model import (
+    BUILT_IN_QUEUE,
     ApiKey,
     Attempt,
     Entity,
@@ -24,8 +27,10 @@ from controlplane.domain.model import (
     Node,
     NodeToken,
     Project,
+    Queue,
     Revision,
     User,
+    UseRecord,
 )
 from controlplane.domain.plan import WaitingShape
 from controlplane.domain.snapshot import Snapshot
@@ -47,6 +52,10 @@ class LiveState(Protocol):
     def projects(self) -> tuple[Project, ...]: ...
     @property
     def nodes(self) -> tuple[Node, ...]: ...
+    @property
+    def queues(self) -> tuple[Queue, ...]: ...
+    @property
+    def use_records(self) -> tuple[UseRecord, ...]: ...
     @property
     def experiments(self) -> tuple[Experiment, ...]: ...
     @property
@@ -75,7 +84,12 @@ class SetProgress:
 class Cluster:
     """All live state. Read its dicts freely; never change them from outside."""
 
-    def __init__(self, first_version: int = 0) -> None:
+    def __init__(
+        self,
+        first_version: int = 0,
+        *,
+        use_half_life_seconds: float = DEFAULTS.use_half_life_seconds,
+    ) -> None:
         self.users: dict[str, User] = {}
         self.api_keys: dict[str, ApiKey] = {}
         self.node_tokens: dict[str, NodeToken] = {}
@@ -83,6 +97,11 @@ class Cluster:
         # Recorded since this was loaded; older ones only the store knows.
         self.revisions: dict[tuple[str, str], Revision] = {}
         self.nodes: dict[str, Node] = {}
+        # Those that are stored, by name: `default` is there without. Ask `queue` and `queue_names`.
+        self.queues: dict[str, Queue] = {}
+        self.use_records: dict[Key, UseRecord] = {}
+        # What queues and users hold and used.
+        self.use = UseLedger(use_half_life_seconds)
         self.experiments: dict[str, Experiment] = {}
         self.jobs: dict[str, Job] = {}
         self.attempts: dict[str, Attempt] = {}
@@ -109,22 +128,31 @@ class Cluster:
         self._pictures = Pictures(first_version)
 
     @classmethod
-    def from_live_state(cls, state: LiveState, first_version: int = 0) -> Cluster:
+    def from_live_state(
+        cls,
+        state: LiveState,
+        first_version: int = 0,
+        *,
+        use_half_life_seconds: float = DEFAULTS.use_half_life_seconds,
+    ) -> Cluster:
         """The cluster as it was committed last. Snapshots are numbered from `first_version` on."""
-        cluster = cls(first_version)
+        cluster = cls(first_version, use_half_life_seconds=use_half_life_seconds)
         entities: list[Entity] = [
             *state.users,
             *state.api_keys,
             *state.node_tokens,
             *state.projects,
             *state.nodes,
+            *state.queues,
+            *state.use_records,
             # Sets before their children.
             *sorted(state.experiments, key=lambda e: (e.user_name, e.number, e.child_number)),
             *sorted(state.jobs, key=lambda j: (j.experiment_id, j.rank < 0, j.rank, j.number)),
             *sorted(state.attempts, key=lambda a: a.generation),
         ]
         for entity in entities:
-            cluster._put(entity)
+            cluster._put(entity, None)
+        cluster._restore_use()
         for user_name, number in state.last_numbers:
             known = cluster.last_numbers.get(user_name, 0)
             cluster.last_numbers[user_name] = max(known, number)
@@ -183,6 +211,15 @@ class Cluster:
         }
         return tuple(sorted(pinned))
 
+    def queue(self, name: str) -> Queue | None:
+        """A queue by name; `default` is always there."""
+        found = self.queues.get(name)
+        return BUILT_IN_QUEUE if found is None and name == BUILT_IN_QUEUE.name else found
+
+    def queue_names(self) -> list[str]:
+        """Of all queues, in order."""
+        return sorted({BUILT_IN_QUEUE.name, *self.queues})
+
     def snapshot(self) -> Snapshot:
         """An immutable picture for the scheduler: the same object as long as nothing changed."""
         return self._pictures.snapshot(self)
@@ -197,13 +234,13 @@ class Cluster:
 
     # --------------------------------------------------------------------------------- changes
 
-    def apply(self, changes: Iterable[Change]) -> None:
-        """Makes the changes of an outcome part of the state."""
+    def apply(self, changes: Iterable[Change], now: float) -> None:
+        """Makes the changes of an outcome part of the state, at the time of its event."""
         for change in changes:
             if type(change) is Delete:
-                self._delete(change.entity)
+                self._delete(change.entity, now)
             else:
-                self._put(change.entity)
+                self._put(change.entity, now)
 
     def note_waiting(self, waiting: Iterable[WaitingShape], version: int) -> None:
         """Keeps the reasons of the newest plan; see `WaitingReasons.note`."""
@@ -243,10 +280,20 @@ class Cluster:
                 del times[key]
                 self.requests.pop(key, None)
 
-    def _put(self, entity: Entity) -> None:
-        _PUT[type(entity)](self, entity)
+    def _put(self, entity: Entity, now: float | None) -> None:
+        """`now` None: it is being loaded."""
+        _PUT[type(entity)](self, entity, now)
 
-    def _delete(self, entity: Entity) -> None:
+    def _restore_use(self) -> None:
+        """What is held now counts since its use was written down, or since it began."""
+        for record in self.use_records.values():
+            self.use.restore(record)
+        live = [attempt for attempt in self.attempts.values() if not attempt.state.ended]
+        for attempt in sorted(live, key=lambda attempt: attempt.create_time):
+            experiment = self.experiments[attempt.experiment_id]
+            self.use.take(experiment, attempt, attempt.create_time)
+
+    def _delete(self, entity: Entity, now: float) -> None:
         match entity:
             case ApiKey():
                 self.api_keys.pop(entity.id, None)
@@ -254,8 +301,17 @@ class Cluster:
             case NodeToken():
                 self.node_tokens.pop(entity.node_name, None)
                 self._tokens_by_hash.pop(entity.sha256, None)
+            case Queue():
+                self.queues.pop(entity.name, None)
+                self.use.drop_queue(entity.name)
+                self._pictures.queues_changed()
+            case UseRecord():
+                self.use_records.pop((entity.queue, entity.user_name), None)
+                self.use.forget((entity.queue, entity.user_name))
             case Node():
-                self.nodes.pop(entity.name, None)
+                known = self.nodes.pop(entity.name, None)
+                if known is not None:
+                    self.use.node_changed(known.inventory, None, now)
                 self.usage.pop(entity.name, None)
                 self.overfull.discard(entity.name)
                 self._pictures.node_changed(entity.name)
@@ -264,32 +320,44 @@ class Cluster:
             case _:
                 raise TypeError(f"{type(entity).__name__} is never deleted")
 
-    def _put_user(self, user: User) -> None:
+    def _put_user(self, user: User, now: float | None) -> None:
         self.users[user.name] = user
 
-    def _put_api_key(self, key: ApiKey) -> None:
+    def _put_api_key(self, key: ApiKey, now: float | None) -> None:
         old = self.api_keys.get(key.id)
         if old is not None:
             self._keys_by_hash.pop(old.sha256, None)
         self.api_keys[key.id] = key
         self._keys_by_hash[key.sha256] = key.id
 
-    def _put_node_token(self, token: NodeToken) -> None:
+    def _put_node_token(self, token: NodeToken, now: float | None) -> None:
         old = self.node_tokens.get(token.node_name)
         if old is not None:
             self._tokens_by_hash.pop(old.sha256, None)
         self.node_tokens[token.node_name] = token
         self._tokens_by_hash[token.sha256] = token.node_name
 
-    def _put_project(self, project: Project) -> None:
+    def _put_queue(self, queue: Queue, now: float | None) -> None:
+        self.queues[queue.name] = queue
+        self._pictures.queues_changed()
+        # Whoever waits for its limit may have room now.
+        self.waiting.room_grew(self._pictures.version)
+
+    def _put_use_record(self, record: UseRecord, now: float | None) -> None:
+        self.use_records[record.queue, record.user_name] = record
+        if now is not None:
+            self.use.saved(record)
+
+    def _put_project(self, project: Project, now: float | None) -> None:
         self.projects[project.user_name, project.name] = project
 
-    def _put_revision(self, revision: Revision) -> None:
+    def _put_revision(self, revision: Revision, now: float | None) -> None:
         self.revisions[revision.user_name, revision.id] = revision
 
-    def _put_node(self, node: Node) -> None:
+    def _put_node(self, node: Node, now: float | None) -> None:
         old = self.nodes.get(node.name)
         self.nodes[node.name] = node
+        self.use.node_changed(None if old is None else old.inventory, node.inventory, now)
         root = node.inventory.capabilities.output_root
         if old is None or old.inventory.capabilities.output_root != root:
             self._pictures.outputs_moved(self)
@@ -308,7 +376,7 @@ class Cluster:
         else:
             self.overfull.discard(node_name)
 
-    def _put_experiment(self, experiment: Experiment) -> None:
+    def _put_experiment(self, experiment: Experiment, now: float | None) -> None:
         experiment_id = experiment.id
         old = self.experiments.get(experiment_id)
         self.experiments[experiment_id] = experiment
@@ -326,6 +394,7 @@ class Cluster:
                 self.limited.pop(experiment_id, None)
         if (old is None or old.state is not state) and not experiment.child_count:
             self._pictures.experiment_changed(experiment_id)
+            self.use.moved(experiment, None if old is None else old.state, state)
 
     def _index_experiment(self, experiment: Experiment) -> None:
         user_name = experiment.user_name
@@ -346,12 +415,12 @@ class Cluster:
             if experiment.state is State.CREATED:
                 progress.waiting[experiment.child_number] = experiment.id
 
-    def _put_job(self, job: Job) -> None:
+    def _put_job(self, job: Job, now: float | None) -> None:
         if job.id not in self.jobs:
             self.jobs_by_experiment.setdefault(job.experiment_id, []).append(job.id)
         self.jobs[job.id] = job
 
-    def _put_attempt(self, attempt: Attempt) -> None:
+    def _put_attempt(self, attempt: Attempt, now: float | None) -> None:
         attempt_id = attempt.id
         old = self.attempts.get(attempt_id)
         was_live = old is not None and not old.state.ended
@@ -362,6 +431,8 @@ class Cluster:
         self.attempts[attempt_id] = attempt
         if was_live is is_live:
             return
+        if now is not None:
+            self._note_use(attempt, is_live, now)
         node_name = attempt.node_name
         usage = self.usage.get(node_name)
         if usage is None:
@@ -381,6 +452,12 @@ class Cluster:
         self._pictures.node_changed(node_name)
         self._pictures.experiment_changed(attempt.experiment_id)
 
+    def _note_use(self, attempt: Attempt, is_live: bool, now: float) -> None:
+        experiment = self.experiments.get(attempt.experiment_id)
+        if experiment is not None:
+            note = self.use.take if is_live else self.use.give_back
+            note(experiment, attempt, now)
+
     def _drop_older_generations(self, newest: Attempt) -> None:
         """The store keeps them; here they would pile up with each retry."""
         known = self.attempts_by_experiment.get(newest.experiment_id)
@@ -396,10 +473,12 @@ class Cluster:
         self.attempts_by_experiment[newest.experiment_id] = keep
 
 
-_PUT: Final[dict[type[Any], Callable[[Cluster, Any], None]]] = {
+_PUT: Final[dict[type[Any], Callable[[Cluster, Any, float | None], None]]] = {
     User: Cluster._put_user,
     ApiKey: Cluster._put_api_key,
     NodeToken: Cluster._put_node_token,
+    Queue: Cluster._put_queue,
+    UseRecord: Cluster._put_use_record,
     Project: Cluster._put_project,
     Revision: Cluster._put_revision,
     Node: Cluster._put_node,

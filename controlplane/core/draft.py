@@ -20,15 +20,17 @@ from controlplane.domain.model import (
     Node,
     NodeToken,
     Project,
+    Queue,
     Revision,
     User,
+    UseRecord,
 )
 from controlplane.domain.plan import WaitingShape
 from controlplane.domain.states import State
 
 _WAKE = WakeScheduler()
 
-Account = User | ApiKey | NodeToken | Project | Revision
+Account = User | ApiKey | NodeToken | Queue | UseRecord | Project | Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +171,13 @@ class Draft:
         self._nodes[node.name] = node
 
     def insert_account(self, entity: Account) -> None:
-        """A new user, key, token, project or revision."""
+        """A new user, key, token, queue, project or revision."""
         self._accounts.append(Insert(entity))
 
     def update_account(self, entity: Account) -> None:
         self._accounts.append(Update(entity))
 
-    def delete(self, entity: ApiKey | NodeToken | Node) -> None:
+    def delete(self, entity: ApiKey | NodeToken | Queue | UseRecord | Node) -> None:
         """Gone after all else that this event does."""
         self._deletes.append(Delete(entity))
 

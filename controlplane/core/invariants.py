@@ -12,6 +12,7 @@ from controlplane.core.derive import (
     members_of,
     set_standing,
 )
+from controlplane.core.usage import Account, UseLedger
 from controlplane.core.views import GPU_MILLI, NodeUsage
 from controlplane.domain.model import Attempt, Experiment
 from controlplane.domain.states import State
@@ -30,6 +31,7 @@ def check_invariants(cluster: Cluster) -> None:
         *_node_faults(cluster),
         *_attempt_faults(cluster),
         *_index_faults(cluster),
+        *_use_faults(cluster),
     ]
     for experiment in cluster.experiments.values():
         if experiment.is_set:
@@ -99,6 +101,33 @@ def _index_faults(cluster: Cluster) -> Iterator[str]:
     indexed = {i for ids in cluster.attempts_by_experiment.values() for i in ids}
     if set(cluster.attempts) != indexed:
         yield "the index of attempts by experiment is wrong"
+
+
+def _use_faults(cluster: Cluster) -> Iterator[str]:
+    """The accounts of queues and users, against a recount of all that lives."""
+    ledger = cluster.use
+    recount = UseLedger(ledger.half_life_seconds)
+    for node in cluster.nodes.values():
+        recount.node_changed(None, node.inventory, None)
+    for experiment in cluster.experiments.values():
+        if not experiment.is_set:
+            recount.moved(experiment, None, experiment.state)
+    for attempt in _live(cluster):
+        owner = cluster.experiments.get(attempt.experiment_id)
+        if owner is not None:
+            recount.take(owner, attempt, attempt.create_time)
+    if ledger.capacity != recount.capacity:
+        yield f"the cluster's capacity is not {ledger.capacity}, but {recount.capacity}"
+    known, counted = dict(ledger.accounts()), dict(recount.accounts())
+    for key in known.keys() | counted.keys():
+        is_said, follows = (each.get(key, Account()).standing for each in (known, counted))
+        if is_said != follows:
+            yield f"the account of {key} says {is_said}, but follows as {follows}"
+        if not known.get(key, Account()).seconds >= 0.0:
+            yield f"the account of {key} used {known[key].seconds} seconds"
+    for queue, _ in ledger.accounts():
+        if cluster.queue(queue[0]) is None:
+            yield f"there is an account of {queue}, but no such queue"
 
 
 def _experiment_faults(cluster: Cluster, experiment: Experiment) -> Iterator[str]:

@@ -5,11 +5,12 @@ A change costs a word here; the next snapshot makes anew just the nodes and expe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from controlplane.core.views import gang_request, node_view, running_gang
 from controlplane.core.waiting import WaitingLines
-from controlplane.domain.snapshot import NodeView, RunningGang, Snapshot
+from controlplane.domain.snapshot import NodeView, QueueView, RunningGang, Snapshot
 from controlplane.domain.states import State
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Pictures:
         self._snapshot: Snapshot | None = None
         self._changed_nodes: dict[str, None] = {}
         self._changed_experiments: dict[str, None] = {}
+        self._queues_changed = False
         self._nodes: dict[str, NodeView] = {}
         self._pending = WaitingLines()
         self._running: dict[str, RunningGang] = {}
@@ -32,6 +34,10 @@ class Pictures:
     def node_changed(self, name: str) -> None:
         """The node, or what it holds, is another now."""
         self._changed_nodes[name] = None
+
+    def queues_changed(self) -> None:
+        """A queue came, went, or is another now."""
+        self._queues_changed = True
 
     def experiment_changed(self, experiment_id: str) -> None:
         """Whether it waits or runs, or what it holds, is another now."""
@@ -46,7 +52,7 @@ class Pictures:
 
     def is_current(self, version: int) -> bool:
         """Whether nothing has changed since the snapshot of this version."""
-        changed = self._changed_nodes or self._changed_experiments
+        changed = self._changed_nodes or self._changed_experiments or self._queues_changed
         return version == self.version and not changed
 
     def snapshot(self, cluster: Cluster) -> Snapshot:
@@ -62,11 +68,23 @@ class Pictures:
             self._refresh_experiment(cluster, experiment_id)
         self._changed_nodes.clear()
         self._changed_experiments.clear()
+        self._queues_changed = False
         self.version += 1
         self._snapshot = Snapshot(
-            self.version, nodes, self._pending.queue(), tuple(self._running.values())
+            self.version,
+            nodes,
+            self._pending.queue(),
+            tuple(self._running.values()),
+            queues=tuple(self._queue_views(cluster)),
+            users=cluster.use.user_views(),
         )
         return self._snapshot
+
+    def _queue_views(self, cluster: Cluster) -> Iterator[QueueView]:
+        for name in cluster.queue_names():
+            queue = cluster.queue(name)
+            if queue is not None:
+                yield cluster.use.queue_view(queue)
 
     def _refresh_nodes(self, cluster: Cluster) -> None:
         joined = False

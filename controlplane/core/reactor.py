@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from controlplane.core import accounts, applier, attempts, experiments, nodes, timers
+from controlplane.core import accounts, applier, attempts, experiments, nodes, queues, timers
 from controlplane.core.cluster import Cluster
 from controlplane.core.draft import Draft, Outcome
 from controlplane.core.settings import DEFAULTS, Settings
@@ -29,6 +29,9 @@ _HANDLERS: Final[Mapping[type[Any], Handler]] = {
     events.ApiKeyDeleted: lambda draft, event, _: accounts.api_key_deleted(draft, event),
     events.NodeTokenCreated: lambda draft, event, _: accounts.node_token_created(draft, event),
     events.NodeTokenDeleted: lambda draft, event, _: accounts.node_token_deleted(draft, event),
+    events.QueueCreated: lambda draft, event, _: queues.created(draft, event),
+    events.QueueUpdated: lambda draft, event, _: queues.updated(draft, event),
+    events.QueueDeleted: lambda draft, event, _: queues.deleted(draft, event),
     events.RevisionRecorded: lambda draft, event, _: accounts.revision_recorded(draft, event),
     events.NodeConnected: nodes.connected,
     events.NodeDisconnected: lambda draft, event, _: nodes.disconnected(draft, event),

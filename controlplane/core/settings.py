@@ -9,6 +9,9 @@ from dataclasses import dataclass
 class Settings:
     """Times of the reactor, in seconds."""
 
+    # What was used so long ago counts half.
+    use_half_life_seconds: float = 7 * 86_400.0
+
     # A shim whose experiment opted into `node_lost` stops its job after this long without contact.
     # Has to be shorter than the lease of a node.
     contact_timeout_seconds: float = 10.0

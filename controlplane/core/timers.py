@@ -14,12 +14,14 @@ from controlplane.domain.model import Attempt, Node, NodeStateName
 
 
 def time_passed(draft: Draft, settings: Settings) -> Outcome:
-    """Reply: None. Ends what ran too long, and gives up what stopped by itself on lost nodes."""
+    """Reply: None. Ends what ran too long, gives up what stopped by itself on lost nodes, and now
+    and then writes down recent use."""
     for experiment_id in draft.cluster.limited:
         _limit(draft, experiment_id)
     for node in draft.cluster.nodes.values():
         if node.state == NodeStateName.LOST:
             _give_up(draft, node, settings)
+    _save_use(draft)
     return draft.outcome()
 
 
@@ -57,3 +59,19 @@ def _give_up(draft: Draft, node: Node, settings: Settings) -> None:
             gone.append(attempt)
     if gone:
         lose_all(draft, gone, f"node {node.name} was lost, and its jobs have stopped by themselves")
+
+
+def _save_use(draft: Draft) -> None:
+    """What a restart may forget of it is little; what nobody would miss is forgotten for good."""
+    cluster = draft.cluster
+    due = cluster.use.due(draft.now)
+    for record in due:
+        if (record.queue, record.user_name) in cluster.use_records:
+            draft.update_account(record)
+        else:
+            draft.insert_account(record)
+    if due:
+        saved = {(record.queue, record.user_name) for record in due}
+        for key in cluster.use.negligible(draft.now):
+            if key in cluster.use_records and key not in saved:
+                draft.delete(cluster.use_records[key])

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controlplane.domain.model import ApiKey, AttemptReport, NodeInventory, Revision
+from controlplane.domain.model import (
+    ApiKey,
+    AttemptReport,
+    NodeInventory,
+    QueueSettings,
+    Revision,
+)
 from controlplane.domain.plan import Plan
 from riseml.spec.model import TrainSpec
 
@@ -78,6 +84,30 @@ class NodeTokenDeleted:
     """Reply: None."""
 
     node_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCreated:
+    """Reply: Queue (the first one when the request_id was repeated)."""
+
+    name: str
+    settings: QueueSettings
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueUpdated:
+    """Reply: Queue. What runs goes on; submitted experiments keep their limits of time."""
+
+    name: str
+    settings: QueueSettings
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDeleted:
+    """Reply: None. Refused for `default` and while experiments wait or run in it."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +201,7 @@ class ControlPlaneStarted:
 
 @dataclass(frozen=True, slots=True)
 class TimePassed:
-    """About once a second: ends what ran longer than its max_duration."""
+    """About once a second: ends what ran longer than its max_duration, saves recent use."""
 
 
 Event = (
@@ -183,6 +213,9 @@ Event = (
     | ApiKeyDeleted
     | NodeTokenCreated
     | NodeTokenDeleted
+    | QueueCreated
+    | QueueUpdated
+    | QueueDeleted
     | RevisionRecorded
     | NodeConnected
     | NodeDisconnected

@@ -10,7 +10,7 @@ import enum
 from dataclasses import dataclass, field
 
 from controlplane.domain.states import AttemptState, State
-from riseml.spec.model import Resources, TrainSpec
+from riseml.spec.model import DEFAULT_QUEUE, Resources, TrainSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,38 @@ class Queue:
     default_max_duration_seconds: int | None = None
     create_time: float = 0.0
     request_id: str = ""
+
+
+BUILT_IN_QUEUE = Queue(DEFAULT_QUEUE)
+"""What is there before an admin changes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """What admins may set of a queue. None leaves a field as it is; in a new queue it is as in
+    `Queue`.
+    """
+
+    weight: int | None = None
+    guaranteed_gpu_milli: int | None = None
+    # Negative: no limit.
+    limit_gpu_milli: int | None = None
+    placement: PlacementStyle | None = None
+    preempts_lower_priority: bool | None = None
+    # 0: no limit.
+    default_max_duration_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UseRecord:
+    """Recent use of the cluster by a user through a queue, or by all of the queue (`user_name` is
+    ""), as it was at a time; see `snapshot.RecentUse`.
+    """
+
+    queue: str
+    user_name: str
+    seconds: float
+    time: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,4 +393,16 @@ class AttemptOrder:
 
 
 # What the store keeps and watchers may hear of.
-Entity = User | ApiKey | NodeToken | Queue | Project | Revision | Experiment | Job | Attempt | Node
+Entity = (
+    User
+    | ApiKey
+    | NodeToken
+    | Queue
+    | UseRecord
+    | Project
+    | Revision
+    | Experiment
+    | Job
+    | Attempt
+    | Node
+)

@@ -21,8 +21,10 @@ from controlplane.domain.model import (
     Node,
     NodeToken,
     Project,
+    Queue,
     Revision,
     User,
+    UseRecord,
 )
 
 Key = str | tuple[str, str]
@@ -37,6 +39,8 @@ KEYS: Final[dict[type[Any], Callable[[Any], Key]]] = {
     ApiKey: _ID,
     NodeToken: attrgetter("node_name"),
     Node: _NAME,
+    Queue: _NAME,
+    UseRecord: attrgetter("queue", "user_name"),
     Project: attrgetter("user_name", "name"),
     Revision: attrgetter("user_name", "id"),
     Experiment: _ID,

@@ -23,8 +23,10 @@ from controlplane.domain.model import (
     Node,
     NodeToken,
     Project,
+    Queue,
     Revision,
     User,
+    UseRecord,
 )
 from riseml.spec.model import TrainSpec
 
@@ -207,6 +209,8 @@ USER: Final = RowCodec(User, key=("name",))
 API_KEY: Final = RowCodec(ApiKey, key=("id",), columns=("user_name",))
 NODE_TOKEN: Final = RowCodec(NodeToken, key=("node_name",))
 NODE: Final = RowCodec(Node, key=("name",))
+QUEUE: Final = RowCodec(Queue, key=("name",))
+USE_RECORD: Final = RowCodec(UseRecord, key=("queue", "user_name"))
 PROJECT: Final = RowCodec(Project, key=("user_name", "name"))
 REVISION: Final = RowCodec(Revision, key=("user_name", "id"))
 EXPERIMENT: Final = RowCodec(

@@ -19,8 +19,10 @@ from controlplane.domain.model import (
     Node,
     NodeToken,
     Project,
+    Queue,
     Revision,
     User,
+    UseRecord,
 )
 from controlplane.domain.states import State
 from controlplane.store.batch import KEYS, Key, TypeBatch, coalesce
@@ -133,6 +135,8 @@ class MemoryStore:
                 api_keys=self._sorted(ApiKey),
                 node_tokens=self._sorted(NodeToken),
                 nodes=self._sorted(Node),
+                queues=self._sorted(Queue),
+                use_records=self._sorted(UseRecord),
                 projects=self._sorted(Project),
                 experiments=tuple(experiments),
                 jobs=tuple(self._jobs([one.id for one in experiments])),

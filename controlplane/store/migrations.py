@@ -94,7 +94,19 @@ def _first_schema(d: Dialect) -> Sequence[str]:
     )
 
 
-MIGRATIONS: Final[Sequence[Migration]] = (Migration(1, "first schema", _first_schema),)
+def _queues_and_use(d: Dialect) -> Sequence[str]:
+    text, end = d.text, d.clustered
+    return (
+        f"CREATE TABLE queues (name {text} PRIMARY KEY NOT NULL, rest TEXT NOT NULL){end}",
+        f"CREATE TABLE use_records (queue {text} NOT NULL, user_name {text} NOT NULL, "
+        f"rest TEXT NOT NULL, PRIMARY KEY (queue, user_name)){end}",
+    )
+
+
+MIGRATIONS: Final[Sequence[Migration]] = (
+    Migration(1, "first schema", _first_schema),
+    Migration(2, "queues and use", _queues_and_use),
+)
 
 _HISTORY: Final = (
     "CREATE TABLE IF NOT EXISTS schema_migrations "

@@ -22,8 +22,10 @@ from controlplane.domain.model import (
     Node,
     NodeToken,
     Project,
+    Queue,
     Revision,
     User,
+    UseRecord,
 )
 from controlplane.domain.states import State
 
@@ -60,6 +62,9 @@ class LiveState:
     ended_children: tuple[tuple[str, State, int], ...]
     # All of them.
     projects: tuple[Project, ...] = ()
+    # Those that were made or changed: `default` is there without a row.
+    queues: tuple[Queue, ...] = ()
+    use_records: tuple[UseRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,10 @@ from controlplane.domain.model import (
     Node,
     NodeToken,
     Project,
+    Queue,
     Revision,
     User,
+    UseRecord,
 )
 from controlplane.store import codec
 from controlplane.store.codec import RowCodec
@@ -60,6 +62,8 @@ USERS: Final = _entity_table("users", codec.USER)
 API_KEYS: Final = _entity_table("api_keys", codec.API_KEY)
 NODE_TOKENS: Final = _entity_table("node_tokens", codec.NODE_TOKEN)
 NODES: Final = _entity_table("nodes", codec.NODE)
+QUEUES: Final = _entity_table("queues", codec.QUEUE)
+USE_RECORDS: Final = _entity_table("use_records", codec.USE_RECORD)
 PROJECTS: Final = _entity_table("projects", codec.PROJECT)
 REVISIONS: Final = _entity_table("revisions", codec.REVISION)
 EXPERIMENTS: Final = _entity_table("experiments", codec.EXPERIMENT)
@@ -72,6 +76,8 @@ BY_TYPE: Final[dict[type[Any], EntityTable]] = {
     ApiKey: API_KEYS,
     NodeToken: NODE_TOKENS,
     Node: NODES,
+    Queue: QUEUES,
+    UseRecord: USE_RECORDS,
     Project: PROJECTS,
     Revision: REVISIONS,
     Experiment: EXPERIMENTS,

@@ -18,6 +18,7 @@ from riseml.spec.model import JOB_TYPES
 
 MAX_USER_NAME_LENGTH: Final = 32
 MAX_PROJECT_NAME_LENGTH: Final = 64
+MAX_QUEUE_NAME_LENGTH: Final = 63
 MAX_NUMBER: Final = 2**31 - 1
 MAX_ID_LENGTH: Final = 128
 
@@ -219,6 +220,16 @@ def check_project_name(name: str) -> str:
         raise InvalidName(
             f"{name!r} is no project's name; use letters, digits, '.', '-' and '_', "
             "with a letter or digit at both ends"
+        )
+    return name
+
+
+def check_queue_name(name: str) -> str:
+    """Return the name, or raise InvalidName."""
+    if len(name) > MAX_QUEUE_NAME_LENGTH or not _PROJECT_NAME.fullmatch(name):
+        raise InvalidName(
+            f"{name[:80]!r} is no queue's name; use up to {MAX_QUEUE_NAME_LENGTH} letters, digits, "
+            "'.', '-' and '_', with a letter or digit at both ends"
         )
     return name
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from riseml.spec import environment
 from riseml.spec.errors import FieldError, InvalidName
-from riseml.spec.ids import check_project_name
+from riseml.spec.ids import check_project_name, check_queue_name
 from riseml.spec.model import (
     FRAMEWORKS,
     GPU,
@@ -244,8 +244,10 @@ def _check_env(spec: TrainSpec) -> Iterator[FieldError]:
 def _check_scheduling(spec: TrainSpec) -> Iterator[FieldError]:
     if not 0 <= spec.priority <= 100:
         yield FieldError("train.priority", f"{spec.priority} is not 0 to 100")
-    if not _OBJECT_NAME.fullmatch(spec.queue):
-        yield FieldError("train.queue", f"{spec.queue[:80]!r} is no queue's name")
+    try:
+        check_queue_name(spec.queue)
+    except InvalidName as error:
+        yield FieldError("train.queue", str(error))
     for key, labels in (("labels", spec.labels), ("node_selector", spec.node_selector)):
         if len(labels) > MAX_LABELS:
             yield FieldError(

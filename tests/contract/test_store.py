@@ -23,8 +23,10 @@ from controlplane.domain.model import (
     NodeInventory,
     NodeToken,
     Project,
+    Queue,
     Revision,
     User,
+    UseRecord,
 )
 from controlplane.domain.states import AttemptState, State
 from controlplane.store.open import open_store
@@ -100,6 +102,20 @@ def test_users_keys_tokens_and_nodes_come_back_sorted(store: Store) -> None:
     assert live.api_keys == tuple(reversed(keys))
     assert live.node_tokens == tuple(reversed(tokens))
     assert live.nodes == tuple(reversed(nodes))
+
+
+def test_queues_and_use_come_back_sorted_and_can_be_removed(store: Store) -> None:
+    queues = [Queue(name, weight=2, create_time=START) for name in ("research", "default")]
+    records = [UseRecord(q, u, 0.1, START) for q, u in (("b", "ana"), ("a", "bo"), ("a", ""))]
+    insert(store, *queues, *records)
+    live = store.load(NOW)
+    assert live.queues == tuple(reversed(queues))
+    assert live.use_records == tuple(reversed(records))
+    newer = replace(records[0], seconds=1e9 / 3, time=NOW)
+    commit(store, Update(newer), Delete(records[1]), Delete(queues[0]))
+    live = store.load(NOW)
+    assert live.queues == (queues[1],)
+    assert live.use_records == (records[2], newer)
 
 
 def test_an_update_replaces_and_a_delete_removes(store: Store) -> None:
@@ -395,6 +411,8 @@ OBJECTS = st.one_of(
     anything(ApiKey, id=NAMES, user_name=NAMES),
     anything(NodeToken, node_name=NAMES),
     anything(Node, name=NAMES),
+    anything(Queue, name=NAMES),
+    anything(UseRecord, queue=NAMES, user_name=NAMES | st.just("")),
     anything(Project, user_name=NAMES, name=NAMES),
     anything(Revision, user_name=NAMES, id=NAMES),
 )
@@ -412,6 +430,11 @@ def read_back(store: Store, entity: Any) -> Any:
             return next(one for one in live.node_tokens if one.node_name == entity.node_name)
         case Node():
             return next(one for one in live.nodes if one.name == entity.name)
+        case Queue():
+            return next(one for one in live.queues if one.name == entity.name)
+        case UseRecord():
+            key = (entity.queue, entity.user_name)
+            return next(one for one in live.use_records if (one.queue, one.user_name) == key)
         case Project():
             return store.project(entity.user_name, entity.name)
         case Revision():

@@ -72,7 +72,7 @@ def test_a_fault_is_found(
     wrong = fault(*given)
     assert isinstance(wrong, Experiment | Job | Attempt)
     known = wrong.id in {entity.id for entity in given}
-    cluster.apply([Update(wrong) if known else Insert(wrong)])
+    cluster.apply([Update(wrong) if known else Insert(wrong)], 1000.0)
     with pytest.raises(InvariantViolated, match=words):
         cluster.check_invariants()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import settings
@@ -10,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from controlplane.core.cluster import Cluster
 from controlplane.core.settings import Settings
+from controlplane.core.usage import SAVE_SECONDS, Account
 from controlplane.domain.effects import StartAttempt
 from controlplane.domain.errors import FailedPrecondition
 from controlplane.domain.events import (
@@ -24,9 +26,17 @@ from controlplane.domain.events import (
     NodeInventoryChanged,
     NodeLeaseExpired,
     PlanMade,
+    QueueCreated,
+    QueueDeleted,
+    QueueUpdated,
     TimePassed,
 )
-from controlplane.domain.model import AttemptReport, NodeCapabilities, NodeInventory
+from controlplane.domain.model import (
+    AttemptReport,
+    NodeCapabilities,
+    NodeInventory,
+    QueueSettings,
+)
 from controlplane.domain.plan import Eviction, Plan
 from controlplane.domain.states import AttemptState
 from controlplane.scheduler.cycle import schedule
@@ -105,11 +115,34 @@ class AnyEvents(RuleBasedStateMachine):
         for name in NODES[:2]:
             self.send(NodeConnected(machine_inventory(name, 1), 1))
 
-    @rule(which=st.sampled_from(SPECS))
-    def submit(self, which: TrainSpec) -> None:
+    @rule(which=st.sampled_from(SPECS), queue=st.sampled_from(("default", "research")))
+    def submit(self, which: TrainSpec, queue: str) -> None:
+        if self.world.cluster.queue(queue) is not None:
+            which = replace(which, queue=queue)
         assignments = [(("letter", v),) for v in "abcd"] if which.is_set else [()]
         self.submitted.append(self.world.submit(which, *assignments))
         self.woken = self.woken or self.world.woke
+
+    @rule(weight=st.integers(1, 9))
+    def make_or_change_a_queue(self, weight: int) -> None:
+        known = self.world.cluster.queue("research") is not None
+        wanted = QueueSettings(weight=weight)
+        self.send(QueueUpdated("research", wanted) if known else QueueCreated("research", wanted))
+
+    @precondition(lambda self: self.world.cluster.queue("research") is not None)
+    @rule()
+    def delete_a_queue(self) -> None:
+        cluster = self.world.cluster
+        used = any(
+            e.spec.queue == "research" for e in cluster.experiments.values() if not e.state.ended
+        )
+        held = cluster.use.account("research").gpu_milli
+        try:
+            self.send(QueueDeleted("research"))
+        except FailedPrecondition:
+            assert used or not cluster.use.account("research").is_idle
+        else:
+            assert not used and not held
 
     @precondition(lambda self: self.submitted)
     @rule(data=st.data(), force=st.booleans(), child=st.integers(0, 6))
@@ -247,7 +280,7 @@ class AnyEvents(RuleBasedStateMachine):
             self.send(NodeForgotten(name))
             assert not self.world.cluster.attempts_on(name)
 
-    @rule(seconds=st.sampled_from((0.5, 30.0)))
+    @rule(seconds=st.sampled_from((0.5, 30.0, 400.0)))
     def time_passes(self, seconds: float) -> None:
         self.world.pass_time(seconds)
         self.send(TimePassed())
@@ -279,6 +312,17 @@ class AnyEvents(RuleBasedStateMachine):
         for what, value in live.items():
             assert value == loaded[what], what
 
+    @invariant()
+    def a_restart_forgets_little_of_what_was_used(self) -> None:
+        now, cluster, loaded = self.world.now, self.world.cluster, self.world.reload()
+        for key, account in cluster.use.accounts():
+            found = dict(loaded.use.accounts()).get(key, Account())
+            used, restored = (
+                each.use.use_of(of).at(now) for each, of in ((cluster, account), (loaded, found))
+            )
+            # At most all of the cluster, since it was written down or read back last.
+            assert abs(used - restored) <= SAVE_SECONDS + 60.0, key
+
 
 def picture(cluster: Cluster) -> dict[str, Any]:
     """All that a restart must keep, ended experiments left out."""
@@ -293,6 +337,11 @@ def picture(cluster: Cluster) -> dict[str, Any]:
         "attempts": {i: {a.id: a for a in cluster.attempts_of(i)} for i in here},
         "on nodes": {n: set(ids) for n, ids in cluster.live_by_node.items()},
         "usage": {name: cluster.usage_of(name) for name in cluster.nodes},
+        "queues": cluster.queues,
+        "use records": cluster.use_records,
+        "accounts": {
+            key: account.standing for key, account in cluster.use.accounts() if not account.is_idle
+        },
         "numbers": cluster.last_numbers,
         "requests": cluster.requests,
         "limited": set(cluster.limited),

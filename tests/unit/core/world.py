@@ -32,8 +32,10 @@ from controlplane.domain.model import (
     NodeInventory,
     NodeToken,
     Project,
+    Queue,
     Revision,
     User,
+    UseRecord,
 )
 from controlplane.domain.plan import GangPlacement, Plan
 from controlplane.domain.snapshot import GangRequest, MemberPlacement, NodeView, Snapshot
@@ -152,7 +154,9 @@ class DumbStore:
                 return ("Project", (entity.user_name, entity.name))
             case Revision():
                 return ("Revision", (entity.user_name, entity.id))
-            case User() | Node():
+            case UseRecord():
+                return ("UseRecord", (entity.queue, entity.user_name))
+            case User() | Node() | Queue():
                 return (type(entity).__name__, entity.name)
             case NodeToken():
                 return ("NodeToken", entity.node_name)
@@ -196,6 +200,8 @@ class DumbStore:
             node_tokens=self.all(NodeToken),
             projects=self.all(Project),
             nodes=self.all(Node),
+            queues=self.all(Queue),
+            use_records=self.all(UseRecord),
             experiments=tuple(every[i] for i in sorted(live)),
             jobs=tuple(j for j in self.all(Job) if j.experiment_id in live),
             attempts=tuple(
@@ -221,6 +227,8 @@ class StoredState:
     node_tokens: tuple[NodeToken, ...]
     projects: tuple[Project, ...]
     nodes: tuple[Node, ...]
+    queues: tuple[Queue, ...]
+    use_records: tuple[UseRecord, ...]
     experiments: tuple[Experiment, ...]
     jobs: tuple[Job, ...]
     attempts: tuple[Attempt, ...]
@@ -233,7 +241,7 @@ class World:
     """Events in, changes applied to the cluster and a store, effects remembered."""
 
     def __init__(self, settings: Settings = DEFAULTS, user: str = "ana") -> None:
-        self.cluster = Cluster()
+        self.cluster = Cluster(use_half_life_seconds=settings.use_half_life_seconds)
         self.store = DumbStore()
         self.settings = settings
         self.now = 1000.0
@@ -246,7 +254,7 @@ class World:
     def send(self, event: Event) -> Any:
         """Applies an event; returns its reply."""
         outcome: Outcome = on_event(self.cluster, event, self.now, self.settings)
-        self.cluster.apply(outcome.changes)
+        self.cluster.apply(outcome.changes, self.now)
         if outcome.waiting is not None:
             self.cluster.note_waiting(outcome.waiting, outcome.waiting_version)
         self.store.commit(outcome.changes)
@@ -256,7 +264,8 @@ class World:
 
     def reload(self) -> Cluster:
         """The cluster as it would be after a restart."""
-        return Cluster.from_live_state(self.store.load())
+        half_life = self.settings.use_half_life_seconds
+        return Cluster.from_live_state(self.store.load(), use_half_life_seconds=half_life)
 
     def connect(self, name: str = "n1", epoch: int = 1, attempts: Any = (), **fields: Any) -> Any:
         return self.send(NodeConnected(inventory(name, **fields), epoch, tuple(attempts)))
