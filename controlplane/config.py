@@ -40,6 +40,8 @@ class Config:
     data_root: str = ""
     # Logs of experiments that ended longer ago are removed; 0 keeps all.
     log_retention_days: float = 90.0
+    # What users and queues used so long ago counts half when it is decided who is next.
+    use_half_life_days: float = 7.0
     # Made at first start: the first admin.
     admin_name: str = "admin"
     # Further host names and addresses for the server's certificate.
@@ -97,6 +99,7 @@ _OPTIONS: Final[dict[str, _Option]] = {
     "heartbeat_seconds": _Option("how often daemons report", "S", kind=float),
     "data_root": _Option("files of data://", "DIR"),
     "log_retention_days": _Option("age at which logs are removed, 0 never", "DAYS", kind=float),
+    "use_half_life_days": _Option("age at which use counts half", "DAYS", kind=float),
     "admin_name": _Option("name of the first admin", "NAME"),
     "embedded_node": _Option("write the token of this node below home", "NAME"),
     "debug": _Option("log more", flag=True),
@@ -110,6 +113,7 @@ _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "lease_seconds": _NUMBER,
     "heartbeat_seconds": _NUMBER,
     "log_retention_days": _NUMBER,
+    "use_half_life_days": _NUMBER,
     "tls_names": ((list,), 'a list such as ["name"]'),
     "debug": ((bool,), "true or false"),
 }
@@ -186,6 +190,10 @@ def _check(config: Config) -> None:
         )
     if not config.lease_seconds < math.inf or not config.log_retention_days >= 0:
         raise ConfigError("lease_seconds and log_retention_days must be numbers of 0 or more")
+    if not 0.001 <= config.use_half_life_days <= 36_500:
+        raise ConfigError(
+            f"use_half_life_days must be 0.001 to 36500, not {config.use_half_life_days:g}"
+        )
     if config.lease_seconds < 2 * config.heartbeat_seconds:
         raise ConfigError(
             f"lease_seconds ({config.lease_seconds:g}) must be at least twice heartbeat_seconds "

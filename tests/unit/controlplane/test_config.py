@@ -48,6 +48,7 @@ def test_only_loopback_is_served_in_the_clear(tmp_path: Path, listen: str, tls: 
         ('home = "/x"\nadmin_name = "ana.b"', "admin_name"),
         ('home = "/x"\nheartbeat_seconds = -1', "heartbeat_seconds must be"),
         ('home = "/x"\nlease_seconds = nan', "numbers of 0 or more"),
+        ('home = "/x"\nuse_half_life_days = 0', "use_half_life_days must be 0.001"),
     ],
 )
 def test_what_cannot_be_used_is_said(tmp_path: Path, text: str, message: str) -> None:
