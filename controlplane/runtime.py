@@ -276,7 +276,9 @@ class Runtime:
             raise DomainError(REACTOR_FAILED, reason="INTERNAL") from fault
         self.cluster.apply(outcome.changes, now)
         if outcome.waiting is not None:
-            self.cluster.note_waiting(outcome.waiting, outcome.waiting_version)
+            self.cluster.note_waiting(
+                outcome.waiting, outcome.waiting_version, outcome.reservations
+            )
         if isinstance(event, PlanMade) and isinstance(outcome.reply, PlanApplied):
             self._note_applied(event.plan, outcome.reply)
         changes.extend(outcome.changes)

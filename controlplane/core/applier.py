@@ -25,7 +25,7 @@ from controlplane.domain import reasons
 from controlplane.domain.effects import PlanApplied, RejectedPlacement, StartAttempt
 from controlplane.domain.events import PlanMade
 from controlplane.domain.model import Attempt, Experiment, GpuShare, Job, Node
-from controlplane.domain.plan import GangPlacement
+from controlplane.domain.plan import Eviction, GangPlacement
 from controlplane.domain.snapshot import MemberPlacement
 from controlplane.domain.states import AttemptState, State
 from riseml.spec.gpus import model_fits
@@ -49,11 +49,12 @@ def plan_made(draft: Draft, event: PlanMade, settings: Settings) -> Outcome:
             rejected.append(RejectedPlacement(placement.experiment_id, str(wrong)))
         else:
             started.append(placement.experiment_id)
-    evicted = [e.experiment_id for e in plan.evictions if _evict(draft, e.experiment_id)]
+    evicted = [one.experiment_id for one in plan.evictions if _evict(draft, one)]
     if rejected and not draft.cluster.is_current(plan.version):
         # The picture was old; a new one is worth a try.
         draft.wake_scheduler()
     draft.waiting = plan.waiting
+    draft.reservations = plan.reservations
     # What the plan found taken may be free where a placement was rejected.
     draft.waiting_version = 0 if rejected else plan.version
     return draft.outcome(PlanApplied(tuple(started), tuple(rejected), tuple(evicted)))
@@ -252,15 +253,19 @@ def _put_builds(draft: Draft, experiment: Experiment, attempts: list[Attempt]) -
     return builds
 
 
-def _evict(draft: Draft, experiment_id: str) -> bool:
-    experiment = draft.experiment(experiment_id)
+def _evict(draft: Draft, eviction: Eviction) -> bool:
+    """Stops a gang for one that waits; False if either is not as the plan saw it."""
+    for_whom = draft.experiment(eviction.for_experiment_id)
+    if for_whom is None or for_whom.state is not State.PENDING:
+        return False
+    experiment = draft.experiment(eviction.experiment_id)
     if experiment is None or experiment.state.ended:
         return False
     found = False
-    for attempt in draft.attempts_of(experiment_id):
+    for attempt in draft.attempts_of(experiment.id):
         if not attempt.state.ended and not attempt.stop_reason and not is_build(draft, attempt):
-            stop_attempt(draft, attempt, reasons.STOP_PREEMPTED)
+            stop_attempt(draft, attempt, reasons.STOP_PREEMPTED, message=eviction.reason)
             found = True
     if found:
-        advance(draft, experiment_id)
+        advance(draft, experiment.id)
     return found

@@ -32,7 +32,7 @@ from controlplane.domain.model import (
     User,
     UseRecord,
 )
-from controlplane.domain.plan import WaitingShape
+from controlplane.domain.plan import Reservation, WaitingShape
 from controlplane.domain.snapshot import Snapshot
 from controlplane.domain.states import State
 
@@ -242,9 +242,14 @@ class Cluster:
             else:
                 self._put(change.entity, now)
 
-    def note_waiting(self, waiting: Iterable[WaitingShape], version: int) -> None:
+    def note_waiting(
+        self,
+        waiting: Iterable[WaitingShape],
+        version: int,
+        reservations: Iterable[Reservation] = (),
+    ) -> None:
         """Keeps the reasons of the newest plan; see `WaitingReasons.note`."""
-        self.waiting.note(waiting, version)
+        self.waiting.note(waiting, version, reservations)
 
     def evict(self, experiment_id: str) -> None:
         """Drops an ended experiment from memory. Does nothing for any other."""
@@ -430,6 +435,8 @@ class Cluster:
             self.attempts_by_experiment.setdefault(attempt.experiment_id, []).append(attempt_id)
         self.attempts[attempt_id] = attempt
         if was_live is is_live:
+            if old is not None and old.stop_time != attempt.stop_time:
+                self._pictures.experiment_changed(attempt.experiment_id)
             return
         if now is not None:
             self._note_use(attempt, is_live, now)

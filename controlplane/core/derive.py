@@ -167,7 +167,8 @@ def _judge_interruption(job: Job, attempt: Attempt) -> Verdict:
     if attempt.stop_reason == reasons.STOP_DRAINED:
         return Verdict(Decision.RESTART, reasons.DRAINED, f"node {node} is being drained")
     if attempt.stop_reason == reasons.STOP_PREEMPTED:
-        return Verdict(Decision.RESTART, reasons.PREEMPTED, f"{name} made room on node {node}")
+        words = attempt.stop_message or f"{name} made room on node {node}"
+        return Verdict(Decision.RESTART, reasons.PREEMPTED, words)
     if attempt.stop_reason == reasons.STOP_GANG_RESTART:
         return Verdict(Decision.RESTART, reasons.GANG_RESTART, "all of its jobs start again")
     if attempt.state is AttemptState.PREEMPTED:
@@ -197,7 +198,8 @@ def job_standing(job: Job, attempt: Attempt | None, verdict: Verdict) -> Standin
         state = State.STARTING if attempt.start_time is None else State.RUNNING
         if attempt.node_lost:
             return Standing(state, reasons.NODE_LOST, lost_message(attempt))
-        return Standing(state, attempt.stop_reason.upper(), attempt.message)
+        words = attempt.stop_message or attempt.message
+        return Standing(state, attempt.stop_reason.upper(), words)
     decision = verdict.decision
     if decision is Decision.RESTART:
         return Standing(State.PENDING, verdict.reason, verdict.message)

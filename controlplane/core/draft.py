@@ -25,7 +25,7 @@ from controlplane.domain.model import (
     User,
     UseRecord,
 )
-from controlplane.domain.plan import WaitingShape
+from controlplane.domain.plan import Reservation, WaitingShape
 from controlplane.domain.states import State
 
 _WAKE = WakeScheduler()
@@ -42,8 +42,9 @@ class Outcome:
     reply: object = None
     # Of a plan: why experiments wait. For `Cluster.note_waiting`; None leaves it as it is.
     waiting: tuple[WaitingShape, ...] | None = None
-    # Goes with it.
+    # These go with it.
     waiting_version: int = 0
+    reservations: tuple[Reservation, ...] = ()
 
 
 class Draft:
@@ -63,6 +64,7 @@ class Draft:
         "_wake",
         "cluster",
         "now",
+        "reservations",
         "waiting",
         "waiting_version",
     )
@@ -72,6 +74,7 @@ class Draft:
         self.now = now
         self.waiting: tuple[WaitingShape, ...] | None = None
         self.waiting_version = 0
+        self.reservations: tuple[Reservation, ...] = ()
         self._experiments: dict[str, Experiment] = {}
         self._jobs: dict[str, Job] = {}
         self._attempts: dict[str, Attempt] = {}
@@ -203,7 +206,12 @@ class Draft:
         if self._wake:
             self._effects.append(_WAKE)
         return Outcome(
-            tuple(changes), tuple(self._effects), reply, self.waiting, self.waiting_version
+            tuple(changes),
+            tuple(self._effects),
+            reply,
+            self.waiting,
+            self.waiting_version,
+            self.reservations,
         )
 
 

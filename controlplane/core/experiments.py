@@ -71,7 +71,7 @@ def submitted(draft: Draft, event: ExperimentSubmitted) -> Outcome:
         _put_children(draft, experiment, assignments)
     else:
         _put_jobs(draft, experiment)
-    if not cluster.waiting.are_known(_shape(user_name, spec)):
+    if not cluster.waiting.are_known(_shape(user_name, spec), spec.priority):
         draft.wake_scheduler()
     return draft.outcome((experiment, _warnings(draft)))
 

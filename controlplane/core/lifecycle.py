@@ -29,13 +29,25 @@ from controlplane.domain.states import AttemptState, State, check_transition
 
 
 def stop_attempt(
-    draft: Draft, attempt: Attempt, stop_reason: str, grace_period_seconds: float | None = None
+    draft: Draft,
+    attempt: Attempt,
+    stop_reason: str,
+    grace_period_seconds: float | None = None,
+    *,
+    message: str = "",
 ) -> None:
     """Asks the node to stop it. An attempt that is being stopped keeps its first stop reason."""
     if attempt.state.ended:
         return
     if not attempt.stop_reason:
-        draft.put_attempt(replace(attempt, state=AttemptState.STOPPING, stop_reason=stop_reason))
+        stopping = replace(
+            attempt,
+            state=AttemptState.STOPPING,
+            stop_reason=stop_reason,
+            stop_message=message,
+            stop_time=draft.now,
+        )
+        draft.put_attempt(stopping)
     elif grace_period_seconds is None:
         return
     draft.effect(StopAttempt(attempt.node_name, attempt.id, stop_reason, grace_period_seconds))

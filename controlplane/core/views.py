@@ -182,6 +182,7 @@ def spec_shape(
 def running_gang(experiment: Experiment, live: Iterable[Attempt]) -> RunningGang:
     """An experiment and what its live attempts hold."""
     members = []
+    stop_times: list[float | None] = []
     start_time = None
     for attempt in live:
         members.append(
@@ -191,12 +192,18 @@ def running_gang(experiment: Experiment, live: Iterable[Attempt]) -> RunningGang
                 attempt.gpus,
                 attempt.cpu_milli,
                 attempt.memory_bytes,
+                attempt.shm_bytes,
             )
         )
+        stop_times.append(attempt.stop_time)
         begun = attempt.create_time if attempt.start_time is None else attempt.start_time
         if start_time is None or begun < start_time:
             start_time = begun
     spec = experiment.spec
+    stopping_until = None
+    if stop_times and None not in stop_times:
+        stopping_until = max(time for time in stop_times if time is not None)
+        stopping_until += spec.grace_period_seconds
     return RunningGang(
         experiment_id=experiment.id,
         user_name=experiment.user_name,
@@ -205,5 +212,6 @@ def running_gang(experiment: Experiment, live: Iterable[Attempt]) -> RunningGang
         start_time=experiment.create_time if start_time is None else start_time,
         max_duration_seconds=spec.max_duration_seconds,
         members=tuple(members),
+        stopping_until=stopping_until,
         grace_period_seconds=spec.grace_period_seconds,
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from controlplane.core.views import gang_shape
 from controlplane.domain.model import Experiment
-from controlplane.domain.plan import PendingCode, Waiting, WaitingShape
+from controlplane.domain.plan import PendingCode, Reservation, Waiting, WaitingShape
 from controlplane.domain.snapshot import Backlog, GangRequest, Line, Shape
 from controlplane.domain.states import State
 
@@ -129,14 +129,21 @@ class WaitingReasons:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._by_shape: dict[Shape, WaitingShape] = {}
+        self._reservations: dict[str, Reservation] = {}
         self._version = 0
         self._room_grew_at = 0
 
-    def note(self, waiting: Iterable[WaitingShape], version: int) -> None:
+    def note(
+        self,
+        waiting: Iterable[WaitingShape],
+        version: int,
+        reservations: Iterable[Reservation] = (),
+    ) -> None:
         """Replaces what was known; `version` is the snapshot's, 0 if not all of the plan was made
         real.
         """
         self._by_shape = {one.shape: one for one in waiting}
+        self._reservations = {one.experiment_id: one for one in reservations}
         self._version = version
 
     def room_grew(self, version: int) -> None:
@@ -149,16 +156,22 @@ class WaitingReasons:
         if experiment is None or experiment.is_set or experiment.state is not State.PENDING:
             return None
         found = self._by_shape.get(self._shape_of(experiment)) if self._by_shape else None
-        return None if found is None else Waiting(experiment_id, found.reasons, found.impossible)
+        if found is None:
+            return None
+        reserved = self._reservations.get(experiment_id)
+        own = () if reserved is None or reserved.reason is None else (reserved.reason,)
+        return Waiting(experiment_id, own + found.reasons, found.impossible)
 
-    def are_known(self, shape: Shape) -> bool:
+    def are_known(self, shape: Shape, priority: int) -> bool:
         """Whether the next plan could only say again that gangs of this shape wait, and why.
 
-        Room that is kept for another may become free without a word: it may be another's turn.
+        Room that is kept for another may become free without a word: it may be another's turn. And
+        one of higher priority than those that wait may preempt where they may not.
         """
         found = self._by_shape.get(shape)
         return (
             found is not None
+            and priority <= found.priority
             and self._version > self._room_grew_at
             and all(reason.code is not PendingCode.RESERVED for reason in found.reasons)
         )

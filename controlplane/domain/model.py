@@ -214,6 +214,10 @@ class Attempt:
     message: str = ""
     # Why it is being stopped: becomes the reason of its end.
     stop_reason: str = ""
+    # The same in words, where there is more to say; "" if not.
+    stop_message: str = ""
+    # When the stop was asked for.
+    stop_time: float | None = None
     # Lease of its node ran out while it was there.
     node_lost: bool = False
     exit_code: int | None = None

@@ -41,6 +41,8 @@ class Reservation:
     start_time: float
     node_names: tuple[str, ...]
     members: tuple[MemberPlacement, ...] = ()
+    # Said of the experiment before all other reasons.
+    reason: PendingReason | None = None
 
 
 class PendingCode(enum.Enum):
@@ -102,6 +104,8 @@ class WaitingShape:
     shape: Shape
     reasons: tuple[PendingReason, ...]
     impossible: bool = False
+    # The highest of those that wait: one of a higher priority might preempt.
+    priority: int = 0
 
 
 class DecisionKind(enum.Enum):

@@ -79,7 +79,10 @@ def _plan(room: Room, snapshot: Snapshot, now: float) -> Plan:
         order.drop()
     # 5. Why each waits, with the numbers of the end of this cycle.
     _explain(cycle)
-    waiting = [WaitingShape(shape, *found.explanation) for shape, found in cycle.waiting.items()]
+    waiting = [
+        WaitingShape(shape, *found.explanation, priority=found.first.priority)
+        for shape, found in cycle.waiting.items()
+    ]
     return Plan(
         version=snapshot.version,
         placements=tuple(cycle.placements),

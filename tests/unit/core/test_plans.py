@@ -18,6 +18,7 @@ from controlplane.domain.plan import (
     PendingCode,
     PendingReason,
     Plan,
+    Reservation,
     Waiting,
     WaitingShape,
 )
@@ -286,3 +287,32 @@ def test_a_snapshot_shows_what_runs_and_since_when() -> None:
     (running,) = snapshot.running
     assert (running.experiment_id, running.start_time) == (E, world.now)
     assert running.members == (MemberPlacement(f"{E}.train.1", "n1", share("g0"), 1000, GIB),)
+
+
+def test_a_reservation_says_first_why_its_experiment_waits() -> None:
+    world = waiting()
+    busy = PendingReason(PendingCode.CPU_BUSY, "no CPU is free")
+    others = PendingReason(PendingCode.PREEMPTING, "ana.7 makes room for it")
+    (request,) = world.cluster.snapshot().pending
+    world.send(
+        PlanMade(
+            Plan(
+                0,
+                waiting=(WaitingShape(request.shape, (busy,)),),
+                reservations=(Reservation(E, world.now + 30, ("n1",), reason=others),),
+            )
+        )
+    )
+    assert world.cluster.waiting.get(E) == Waiting(E, (others, busy))
+
+
+def test_one_of_higher_priority_than_those_that_wait_wakes_the_scheduler() -> None:
+    world = World()
+    world.connect(cpu_milli=1000)
+    world.submit(spec())
+    world.submit(spec(priority=60))
+    world.send(PlanMade(schedule(world.cluster.snapshot(), world.now)))
+    world.submit(spec(priority=50))
+    assert not world.woke
+    world.submit(spec(priority=60))
+    assert world.woke

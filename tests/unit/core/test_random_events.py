@@ -180,7 +180,8 @@ class AnyEvents(RuleBasedStateMachine):
     @rule(data=st.data())
     def evict(self, data: st.DataObject) -> None:
         victim = data.draw(st.sampled_from(sorted(self.world.cluster.experiments)))
-        self.send(PlanMade(Plan(0, evictions=(Eviction(victim, "ana.1", "priority"),))))
+        preemptor = data.draw(st.sampled_from(sorted(self.world.cluster.experiments)))
+        self.send(PlanMade(Plan(0, evictions=(Eviction(victim, preemptor, "priority"),))))
 
     @precondition(lambda self: self.world.cluster.attempts)
     @rule(data=st.data(), said=reports)

@@ -79,10 +79,14 @@ def test_attempts_before_the_newest_leave_memory_and_late_words_of_them_are_harm
     assert world.state(E) == "STARTING"
 
 
+WHY = "ana.2 has the higher priority 90; 1 GPU-hour since the last checkpoint is lost"
+MAKES_ROOM = Plan(0, evictions=(Eviction(E, "ana.2", WHY),))
+
+
 def evicted() -> World:
     world = running()
-    plan = Plan(0, evictions=(Eviction(E, "ana.9", "priority"),))
-    applied = world.send(PlanMade(plan))
+    world.submit(spec())
+    applied = world.send(PlanMade(MAKES_ROOM))
     assert applied.evicted == (E,)
     return world
 
@@ -90,16 +94,42 @@ def evicted() -> World:
 def test_who_makes_room_is_stopped_and_waits_again_uncounted() -> None:
     world = evicted()
     assert world.stopped == {A: "preempted"}
-    assert world.state(E) == "RUNNING"
+    stopping = world.experiment(E)
+    assert (stopping.state.value, stopping.reason, stopping.message) == (
+        "RUNNING",
+        "PREEMPTED",
+        WHY,
+    )
     world.exit(A, 0)
     assert world.attempt(A).state is AttemptState.PREEMPTED
     waits = world.experiment(E)
     assert (waits.state.value, waits.reason, waits.retries_used) == ("PENDING", "PREEMPTED", 0)
+    assert waits.message == WHY
+
+
+def test_who_makes_room_is_shown_to_the_scheduler_with_the_time_by_which_it_is_gone() -> None:
+    world = running()
+    world.submit(spec())
+    world.pass_time(100)
+    assert world.cluster.snapshot().running[0].stopping_until is None
+    world.send(PlanMade(MAKES_ROOM))
+    world.pass_time(1)
+    (leaving,) = world.cluster.snapshot().running
+    grace = world.experiment(E).spec.grace_period_seconds
+    assert leaving.end_time == leaving.stopping_until == world.now - 1 + grace
+
+
+def test_nobody_makes_room_for_an_experiment_that_does_not_wait_any_more() -> None:
+    world = running()
+    world.submit(spec())
+    world.kill("ana.2")
+    assert world.send(PlanMade(MAKES_ROOM)).evicted == ()
+    assert not world.stopped
 
 
 def test_evicting_twice_stops_once() -> None:
     world = evicted()
-    applied = world.send(PlanMade(Plan(0, evictions=(Eviction(E, "ana.9", "priority"),))))
+    applied = world.send(PlanMade(MAKES_ROOM))
     assert applied.evicted == ()
     assert not world.stopped
 

@@ -248,10 +248,12 @@ class Simulation:
                 self.world.cluster.evict(experiment_id)
 
     def evict(self, node: SimulatedNode) -> None:
-        running = self.world.cluster.snapshot().running
-        if running:
-            victim = self.random.choice(running).experiment_id
-            self.send(PlanMade(Plan(0, evictions=(Eviction(victim, "", "priority"),))))
+        snapshot = self.world.cluster.snapshot()
+        waiting = list(snapshot.pending)
+        if snapshot.running and waiting:
+            victim = self.random.choice(snapshot.running).experiment_id
+            preemptor = self.random.choice(waiting).experiment_id
+            self.send(PlanMade(Plan(0, evictions=(Eviction(victim, preemptor, "priority"),))))
 
     def drain(self, node: SimulatedNode) -> None:
         if node.name in self.world.cluster.nodes:

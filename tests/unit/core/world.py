@@ -256,7 +256,9 @@ class World:
         outcome: Outcome = on_event(self.cluster, event, self.now, self.settings)
         self.cluster.apply(outcome.changes, self.now)
         if outcome.waiting is not None:
-            self.cluster.note_waiting(outcome.waiting, outcome.waiting_version)
+            self.cluster.note_waiting(
+                outcome.waiting, outcome.waiting_version, outcome.reservations
+            )
         self.store.commit(outcome.changes)
         self.effects = outcome.effects
         self.cluster.check_invariants()
