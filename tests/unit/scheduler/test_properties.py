@@ -140,7 +140,7 @@ def test_another_gang_of_a_shape_that_waits_waits_for_the_same_reasons(picture: 
     left = apply(picture, plan.placements)
     known = {one.shape: one for one in plan.waiting}
     more = [
-        replace(one, experiment_id=f"{one.experiment_id}0", submit_time=NOW, priority=90)
+        replace(one, experiment_id=f"{one.experiment_id}0", submit_time=NOW)
         for one in left.pending
         if all(r.code is not PendingCode.RESERVED for r in known[one.shape].reasons)
     ]
