@@ -44,6 +44,15 @@ def cpu_milli() -> int:
     return 1000 * len(os.sched_getaffinity(0))
 
 
+def shm_bytes(path: str = "/dev/shm") -> int:
+    """Size of the memory file system that processes share; 0 where there is none."""
+    try:
+        found = os.statvfs(path)
+        return found.f_blocks * found.f_frsize if os.path.ismount(path) else 0
+    except OSError:
+        return 0
+
+
 class Inventory:
     """Says what the node is; remembers what it said, so that only changes are told."""
 
@@ -83,6 +92,8 @@ class Inventory:
             address=self._address,
             first_port=config.first_port,
             last_port=config.last_port,
+            # Anew each time: an admin may give it another size.
+            shm_bytes=shm_bytes(),
         )
         return self._said
 

@@ -12,9 +12,16 @@ def node_state(node: node_pb2.Node) -> str:
         state = node_pb2.NodeState.Name(node.state).removeprefix("NODE_STATE_")
     except ValueError:
         state = f"STATE_{node.state}"
-    if node.draining:
-        return f"{state}, draining"
-    return f"{state}, cordoned" if node.cordoned else state
+    more = [
+        word
+        for word, holds in (
+            ("draining", node.draining),
+            ("cordoned", node.cordoned and not node.draining),
+            ("telemetry late", node.telemetry_late),
+        )
+        if holds
+    ]
+    return ", ".join([state, *more])
 
 
 def gpu_health(gpu: node_pb2.Gpu) -> str:
@@ -23,6 +30,25 @@ def gpu_health(gpu: node_pb2.Gpu) -> str:
         return node_pb2.GpuHealth.Name(gpu.health).removeprefix("GPU_HEALTH_")
     except ValueError:
         return f"HEALTH_{gpu.health}"
+
+
+def gpu_place(gpu: node_pb2.Gpu) -> str:
+    """What it is close to: ``nvlink 0, pcie 4, numa 1``; groups that nobody knows are left out."""
+    groups = [
+        ("nvlink", gpu.nvlink_group if gpu.HasField("nvlink_group") else -1),
+        ("pcie", gpu.pcie_group if gpu.HasField("pcie_group") else -1),
+        ("numa", gpu.numa_node),
+    ]
+    return ", ".join(f"{name} {number}" for name, number in groups if number >= 0)
+
+
+def foreign_use(gpu: node_pb2.Gpu) -> str:
+    """Who else uses it: ``3.1Gi: 812 (ana), 4711 (eve)``; empty when nobody does."""
+    if not gpu.foreign_memory_bytes:
+        return ""
+    held = format_memory(gpu.foreign_memory_bytes)
+    who = [f"{p.pid} ({p.user_name or 'unknown user'})" for p in gpu.foreign_processes]
+    return f"{held}: {', '.join(who)}" if who else held
 
 
 def gpu_kinds(node: node_pb2.Node) -> str:

@@ -27,7 +27,7 @@ from controlplane.domain.snapshot import (
     RunningGang,
     Shape,
 )
-from riseml.spec.model import Resources, TrainSpec
+from riseml.spec.model import GIB, Resources, TrainSpec
 
 NODE_LABEL: Final = "riseml.com/node"
 
@@ -92,9 +92,27 @@ def unusable_reason(gpu: Gpu) -> str:
     if gpu.health != GpuHealthName.HEALTHY:
         return gpu.health_message or gpu.health_reason or gpu.health.lower()
     if gpu.foreign_memory_bytes >= FOREIGN_MEMORY_LIMIT_BYTES:
-        mib = gpu.foreign_memory_bytes >> 20
-        return f"used by a process that RiseML did not start ({mib} MiB)"
+        return _foreign_words(gpu)
     return ""
+
+
+def _foreign_words(gpu: Gpu) -> str:
+    """`used by process 812 of user ana that RiseML did not start (3.1 GiB)`."""
+    held = _size(gpu.foreign_memory_bytes)
+    if not gpu.foreign_processes:
+        return f"used by a process that RiseML did not start ({held})"
+    largest = gpu.foreign_processes[0]
+    who = f"process {largest.pid}"
+    if largest.user_name:
+        who = f"{who} of user {largest.user_name}"
+    if len(gpu.foreign_processes) > 1:
+        return f"used by {who} and others that RiseML did not start ({held} in all)"
+    return f"used by {who} that RiseML did not start ({held})"
+
+
+def _size(count: int) -> str:
+    """`3.1 GiB`; below one GiB in MiB."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count >> 20} MiB"
 
 
 def node_labels(node: Node) -> tuple[tuple[str, str], ...]:

@@ -261,6 +261,8 @@ class Gpu:
     health: str = GpuHealthName.HEALTHY
     health_reason: str = ""
     health_message: str = ""
+    # Since when health and reason are what they are.
+    health_time: float | None = None
     simulated: bool = False
     foreign_memory_bytes: int = 0
     pci_bus_id: str = ""

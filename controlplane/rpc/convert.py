@@ -171,11 +171,20 @@ def gpu(value: model.Gpu) -> node_pb2.Gpu:
         health=node_pb2.GpuHealth.Value(f"GPU_HEALTH_{value.health}"),
         health_reason=value.health_reason,
         health_message=value.health_message,
+        health_time=timestamp(value.health_time),
         simulated=value.simulated,
         foreign_memory_bytes=value.foreign_memory_bytes,
         pci_bus_id=value.pci_bus_id,
         driver_version=value.driver_version,
         numa_node=value.numa_node,
+        nvlink_group=None if value.nvlink_group < 0 else value.nvlink_group,
+        pcie_group=None if value.pcie_group < 0 else value.pcie_group,
+        foreign_processes=[
+            node_pb2.ForeignProcess(
+                pid=process.pid, user_name=process.user_name, memory_bytes=process.memory_bytes
+            )
+            for process in value.foreign_processes
+        ],
     )
 
 

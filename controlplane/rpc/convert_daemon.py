@@ -37,6 +37,7 @@ def inventory(message: daemon_pb2.NodeInventory) -> model.NodeInventory:
         address=message.address or "127.0.0.1",
         first_port=message.first_port,
         last_port=message.last_port,
+        shm_bytes=message.shm_bytes,
     )
 
 
@@ -51,11 +52,18 @@ def _gpu(message: node_pb2.Gpu) -> model.Gpu:
         health=model.GpuHealthName.UNKNOWN if health == "UNSPECIFIED" else health,
         health_reason=message.health_reason,
         health_message=message.health_message,
+        health_time=seconds(message.health_time) if message.HasField("health_time") else None,
         simulated=message.simulated,
         foreign_memory_bytes=message.foreign_memory_bytes,
         pci_bus_id=message.pci_bus_id,
         driver_version=message.driver_version,
         numa_node=message.numa_node,
+        nvlink_group=message.nvlink_group if message.HasField("nvlink_group") else -1,
+        pcie_group=message.pcie_group if message.HasField("pcie_group") else -1,
+        foreign_processes=tuple(
+            model.ForeignProcess(process.pid, process.user_name, process.memory_bytes)
+            for process in message.foreign_processes
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from noded.telemetry.collector import Collector, CollectorSettings
-from noded.telemetry.model import GpuStatus, NodeSample
+from noded.telemetry.model import GpuInfo, GpuStatus, NodeSample
 from noded.telemetry.simulated import SimulationError
 
 _GIB = 1 << 30
@@ -57,7 +57,7 @@ def render(sample: NodeSample, notes: Sequence[str]) -> str:
 
 _HEADER = (
     *("GPU", "MODEL", "HEALTH", "UTIL", "MEMORY", "POWER", "TEMP", "ECC", "PCIE", "NVLINK"),
-    *("NUMA", "UUID"),
+    *("CLOSE TO", "UUID"),
 )
 
 
@@ -81,9 +81,14 @@ def _row(gpu: GpuStatus) -> tuple[str, ...]:
         f"gen{_text(sample.pcie_generation if sample else None)}"
         f" x{_text(sample.pcie_width if sample else None)}",
         _text(info.nvlink_count),
-        _text(info.numa_node),
+        _place(info),
         info.uuid,
     )
+
+
+def _place(info: GpuInfo) -> str:
+    groups = (("nvlink", info.nvlink_group), ("pcie", info.pcie_group), ("numa", info.numa_node))
+    return ", ".join(f"{name} {number}" for name, number in groups if number is not None) or "-"
 
 
 def _details(gpu: GpuStatus) -> list[str]:

@@ -25,12 +25,10 @@ from noded.telemetry.model import (
     NodeSample,
 )
 from noded.telemetry.nvml import NvmlSettings, NvmlSource, NvmlState
+from noded.telemetry.occupancy import TellingOccupancy
 from noded.telemetry.simulated import simulated_gpus, simulated_status
 
 log = logging.getLogger(__name__)
-
-OCCUPANCY_STEP_BYTES = 256 << 20
-"""A change of foreign memory that is smaller than this is not worth telling the scheduler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +53,8 @@ class Collector:
     """Measures the node once per period.
 
     `attempts` is asked, on the event loop, what runs here. `on_change` is called, on the event
-    loop, when inventory(), in health or in foreign memory, is no longer what it was; it may call
-    back. Making a Collector raises SimulationError for a text that can't be read.
+    loop, when inventory(), in health or in what foreign processes hold, is no longer what it was;
+    it may call back. Making a Collector raises SimulationError for a text that can't be read.
     """
 
     def __init__(
@@ -75,6 +73,7 @@ class Collector:
         self._host = HostReader(settings.home)
         self._attempt_reader = AttemptReader()
         self._nvml = NvmlSource(settings.nvml, self._wake) if settings.nvml else None
+        self._telling = TellingOccupancy()
         self._gpus: tuple[GpuStatus, ...] = self._raw_gpus(())
         self._newest: NodeSample | None = None
         self._taken: NodeSample | None = None
@@ -90,7 +89,7 @@ class Collector:
             tasks.create_task(self._measure_for_ever())
 
     def inventory(self) -> tuple[GpuStatus, ...]:
-        """All GPUs, real ones first, with health and foreign memory as of the newest sample.
+        """All GPUs, real ones first, with health and occupancy as of the newest sample.
 
         Empty on a machine without GPUs, and at first: NVML takes its time to open.
         """
@@ -154,8 +153,8 @@ class Collector:
         host, used, gpus = await asyncio.to_thread(
             self._read, attempts, self._raw_gpus(attempts), time.monotonic()
         )
-        self._gpus = gpus
-        self._newest = NodeSample(time.monotonic(), time.time(), host, gpus, used)
+        self._gpus = self._telling.steady(gpus, time.monotonic())
+        self._newest = NodeSample(time.monotonic(), time.time(), host, self._gpus, used)
         async with self._sampled:
             self._sampled.notify_all()
         occupancy = self._occupancy()
@@ -189,7 +188,7 @@ class Collector:
                 gpu.info,
                 gpu.health.state,
                 gpu.health.reason,
-                -(-gpu.foreign_memory_bytes // OCCUPANCY_STEP_BYTES),
+                gpu.occupancy,
             )
             for gpu in self._gpus
         )

@@ -37,11 +37,23 @@ def gpu_to_proto(gpu: GpuStatus) -> node_pb2.Gpu:
         health=_HEALTH[gpu.health.state],
         health_reason=gpu.health.reason,
         health_message=gpu.health.message,
+        health_time=_timestamp(gpu.health.since),
         simulated=info.simulated,
-        foreign_memory_bytes=gpu.foreign_memory_bytes,
+        foreign_memory_bytes=gpu.occupancy.memory_bytes,
         pci_bus_id=info.pci_bus_id,
         driver_version=info.driver_version,
         numa_node=numa_node,
+        # None leaves an optional field absent.
+        nvlink_group=info.nvlink_group,
+        pcie_group=info.pcie_group,
+        foreign_processes=[
+            node_pb2.ForeignProcess(
+                pid=process.pid,
+                user_name=process.user_name or "",
+                memory_bytes=process.memory_bytes or 0,
+            )
+            for process in gpu.occupancy.processes
+        ],
     )
 
 

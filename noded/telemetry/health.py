@@ -166,7 +166,8 @@ def _findings(
         found.append(
             (
                 "overheated",
-                f"{sample.temperature_celsius} °C, slows down at {info.slowdown_celsius} °C",
+                # Without the temperature, which is another with every reading.
+                f"it reached {info.slowdown_celsius} °C, where it slows down",
             )
         )
     if info.mig_enabled and policy.quarantine_mig:

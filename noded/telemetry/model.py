@@ -43,6 +43,10 @@ class GpuInfo:
     pcie_max_width: int | None = None
     nvlink_count: int | None = None
     """NVLinks that were up when the GPU was first seen."""
+    nvlink_group: int | None = None
+    """GPUs with equal numbers reach each other through NVLink; None: unknown, or no other one."""
+    pcie_group: int | None = None
+    """GPUs with equal numbers share a PCIe switch or host bridge; None: unknown."""
     mig_enabled: bool | None = None
     slowdown_celsius: int | None = None
     """The temperature at which the hardware slows itself down."""
@@ -100,11 +104,6 @@ class GpuSample:
     throttle_reasons: tuple[str, ...] = ()
     """Clock event reasons that hold the clocks down; an idle GPU's low clocks are none."""
     processes: tuple[GpuProcess, ...] = ()
-
-    @property
-    def foreign_memory_bytes(self) -> int:
-        """Memory held by processes that RiseML did not start."""
-        return sum(p.memory_bytes or 0 for p in self.processes if p.attempt_id is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +168,15 @@ class AttemptSample:
 
 
 @dataclass(frozen=True, slots=True)
+class Occupancy:
+    """What processes that RiseML did not start hold of one GPU."""
+
+    memory_bytes: int = 0
+    processes: tuple[GpuProcess, ...] = ()
+    """The largest, by memory."""
+
+
+@dataclass(frozen=True, slots=True)
 class GpuStatus:
     """One GPU as it stands: what it is, how it is, what was read last."""
 
@@ -177,11 +185,8 @@ class GpuStatus:
     sample: GpuSample | None = None
     """None until it was read once, and while it is lost or unknown."""
     last_xid: XidEvent | None = None
-
-    @property
-    def foreign_memory_bytes(self) -> int:
-        """Memory held by processes that RiseML did not start; 0 while nothing is known."""
-        return self.sample.foreign_memory_bytes if self.sample else 0
+    occupancy: Occupancy = Occupancy()
+    """As the scheduler is told, which is not with every reading."""
 
 
 @dataclass(frozen=True, slots=True)

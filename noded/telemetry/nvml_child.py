@@ -18,6 +18,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import combinations
 from typing import Any, Final
 
 import pynvml
@@ -25,6 +27,7 @@ import pynvml
 from noded.telemetry import wire
 from noded.telemetry.model import ReadingFault, XidEvent
 from noded.telemetry.nvml_device import Device, DeviceUnreadable, fault_of, handle_address
+from noded.telemetry.topology import LinkEnd, nvlink_groups, pcie_groups
 
 EXIT_NO_NVML: Final = 3
 EVENT_WAIT_MILLISECONDS: Final = 1000
@@ -138,6 +141,33 @@ def open_devices(driver_version: str) -> tuple[list[Device], list[wire.Unopened]
     return devices, unopened
 
 
+def find_neighbours(devices: Sequence[Device]) -> None:
+    """Puts the groups of close GPUs into what the devices say of themselves.
+
+    One that fails here is close to nobody; that it is sick its reading tells.
+    """
+    ends: dict[int, list[LinkEnd]] = {}
+    levels: dict[tuple[int, int], int | None] = {}
+    for device in devices:
+        try:
+            ends[device.info.index] = device.link_ends()
+        except DeviceUnreadable as error:
+            _say(f"NVLinks of {device.info.uuid}: {error}")
+    for one, other in combinations(devices, 2):
+        pair = (one.info.index, other.info.index)
+        try:
+            levels[pair] = one.common_ancestor(other)
+        except DeviceUnreadable as error:
+            _say(f"place of {one.info.uuid} on PCIe: {error}")
+    by_nvlink = nvlink_groups({d.info.index: d.info.pci_bus_id for d in devices}, ends)
+    by_pcie = pcie_groups([d.info.index for d in devices], levels)
+    for device in devices:
+        index = device.info.index
+        device.info = replace(
+            device.info, nvlink_group=by_nvlink.get(index), pcie_group=by_pcie.get(index)
+        )
+
+
 def read_for_ever(devices: Iterable[Device], outlet: Outlet, period_seconds: float) -> None:
     """A message of readings per period. A slow round delays the next; none are made up for."""
     while True:
@@ -159,6 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pynvml.nvmlInit()
         driver_version: str = pynvml.nvmlSystemGetDriverVersion()
         devices, unopened = open_devices(driver_version)
+        find_neighbours(devices)
     except pynvml.NVMLError as error:
         outlet.send(wire.Failed(error.value, str(error)))
         return EXIT_NO_NVML

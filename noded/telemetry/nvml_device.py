@@ -17,6 +17,7 @@ import pynvml
 
 from noded.telemetry import naming
 from noded.telemetry.model import GpuInfo, GpuProcess, GpuSample, ReadingFault
+from noded.telemetry.topology import LinkEnd, LinkKind
 
 T = TypeVar("T")
 
@@ -45,6 +46,11 @@ _NVLINK_PER_LINK: Final = (
     pynvml.NVML_FI_DEV_NVLINK_ERROR_DL_RECOVERY,
     pynvml.NVML_FI_DEV_NVLINK_ERROR_DL_CRC,
 )
+_LINK_KINDS: Final = {
+    pynvml.NVML_NVLINK_DEVICE_TYPE_GPU: LinkKind.GPU,
+    pynvml.NVML_NVLINK_DEVICE_TYPE_IBMNPU: LinkKind.PROCESSOR,
+    pynvml.NVML_NVLINK_DEVICE_TYPE_SWITCH: LinkKind.SWITCH,
+}
 _VALUE_FIELDS: Final = {
     pynvml.NVML_VALUE_TYPE_UNSIGNED_INT: "uiVal",
     pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG: "ulVal",
@@ -93,6 +99,32 @@ class Device:
         except DeviceUnreadable as error:
             return GpuSample(self.info.uuid, error.fault, str(error))
 
+    def link_ends(self) -> list[LinkEnd]:
+        """What its NVLinks lead to, of those that are up. Raises DeviceUnreadable."""
+        return [self._link_end(link) for link in self._nvlinks_up() or ()]
+
+    def _link_end(self, link: int) -> LinkEnd:
+        handle = self.handle
+        kind: int | None = self._ask(
+            "nvlink_kind", lambda: pynvml.nvmlDeviceGetNvLinkRemoteDeviceType(handle, link)
+        )
+        bus_id = self._ask(
+            "nvlink_pci",
+            lambda: str(pynvml.nvmlDeviceGetNvLinkRemotePciInfo(handle, link).busId),
+        )
+        known = LinkKind.UNTOLD if kind is None else _LINK_KINDS.get(kind, LinkKind.UNTOLD)
+        return LinkEnd(known, bus_id or "")
+
+    def common_ancestor(self, other: Device) -> int | None:
+        """Where the way to another GPU on PCIe turns round, as a level of NVML's topology. Raises
+        DeviceUnreadable.
+        """
+        level: int | None = self._ask(
+            "ancestor",
+            lambda: pynvml.nvmlDeviceGetTopologyCommonAncestor(self.handle, other.handle),
+        )
+        return level
+
     def _describe(self, index: int, driver_version: str) -> GpuInfo:
         handle = self.handle
         uuid: str = pynvml.nvmlDeviceGetUUID(handle)
@@ -102,6 +134,7 @@ class Device:
             "pci",
             lambda: str(pynvml.nvmlDeviceGetPciInfo_v3(handle).busId),
         )
+        links = self._nvlinks_up()
         mig = self._ask("mig", lambda: pynvml.nvmlDeviceGetMigMode(handle)[0])
         return GpuInfo(
             uuid=uuid,
@@ -118,7 +151,7 @@ class Device:
             pcie_max_width=self._ask(
                 "pcie_max_width", lambda: pynvml.nvmlDeviceGetMaxPcieLinkWidth(handle)
             ),
-            nvlink_count=self._nvlinks_up(),
+            nvlink_count=None if links is None else len(links),
             mig_enabled=None if mig is None else bool(mig),
             slowdown_celsius=self._threshold(pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN),
             shutdown_celsius=self._threshold(pynvml.NVML_TEMPERATURE_THRESHOLD_SHUTDOWN),
@@ -233,12 +266,13 @@ class Device:
     def _field(self, field_id: int) -> int | None:
         return self._fields([field_id])[0]
 
-    def _nvlinks_up(self) -> int | None:
+    def _nvlinks_up(self) -> list[int] | None:
+        """Numbers of the NVLinks that are up; None where the driver knows none."""
         count = self._field(pynvml.NVML_FI_DEV_NVLINK_LINK_COUNT)
-        if not count:
-            return count
+        if count is None:
+            return None
         links = range(min(count, pynvml.NVML_NVLINK_MAX_LINKS))
-        return sum(1 for link in links if self._nvlink_up(link))
+        return [link for link in links if self._nvlink_up(link)]
 
     def _nvlink_up(self, link: int) -> bool:
         return bool(

@@ -26,6 +26,10 @@ from noded.telemetry.model import (
 UUID_PREFIX: Final = "SIM-"
 MOST: Final = 1024
 _GIB: Final = 1 << 30
+# As in the usual machines: up to eight GPUs on one set of NVLink switches, half of them at each
+# processor.
+_NVLINKED: Final = 8
+_PER_PROCESSOR: Final = 4
 _ENTRY: Final = re.compile(r"(?:(\d{1,4})\s*x\s*)?([A-Za-z][A-Za-z0-9]*)", re.ASCII)
 _IDLE_CELSIUS: Final = 32
 _BUSY_CELSIUS: Final = 66
@@ -79,14 +83,17 @@ def simulated_gpus(text: str, node_name: str) -> tuple[GpuInfo, ...]:
                 f"{entry.strip()!r} are no GPUs that can be simulated; write 8xH100 or 2xA100,1xL4 "
                 f"with one of {', '.join(CARDS)}"
             )
-        for _ in range(int(match.group(1) or 1)):
-            gpus.append(_gpu(model, node, len(gpus)))
-            if len(gpus) > MOST:
-                raise SimulationError(f"more than {MOST} simulated GPUs on one node")
+        first, count = len(gpus), int(match.group(1) or 1)
+        if first + count > MOST:
+            raise SimulationError(f"more than {MOST} simulated GPUs on one node")
+        for start in range(first, first + count, _NVLINKED):
+            block = range(start, min(start + _NVLINKED, first + count))
+            linked = CARDS[model].nvlink_count and len(block) > 1
+            gpus += [_gpu(model, node, index, start if linked else None) for index in block]
     return tuple(gpus)
 
 
-def _gpu(model: str, node: str, index: int) -> GpuInfo:
+def _gpu(model: str, node: str, index: int, nvlink_group: int | None) -> GpuInfo:
     card = CARDS[model]
     return GpuInfo(
         uuid=f"{UUID_PREFIX}{model}-{node}-{index}",
@@ -97,10 +104,12 @@ def _gpu(model: str, node: str, index: int) -> GpuInfo:
         pci_bus_id=f"SIM:{index:02X}:00.0",
         driver_version="simulated",
         simulated=True,
-        numa_node=0,
+        numa_node=index % (2 * _PER_PROCESSOR) // _PER_PROCESSOR,
         pcie_max_generation=card.pcie_generation,
         pcie_max_width=16,
         nvlink_count=card.nvlink_count,
+        nvlink_group=nvlink_group,
+        pcie_group=index - index % _PER_PROCESSOR,
         mig_enabled=False,
         slowdown_celsius=_SLOWDOWN_CELSIUS,
         shutdown_celsius=_SHUTDOWN_CELSIUS,

@@ -92,6 +92,7 @@ class Gpu(_message.Message):
     NVLINK_GROUP_FIELD_NUMBER: _builtins.int
     PCIE_GROUP_FIELD_NUMBER: _builtins.int
     FOREIGN_PROCESSES_FIELD_NUMBER: _builtins.int
+    HEALTH_TIME_FIELD_NUMBER: _builtins.int
     uuid: _builtins.str
     index: _builtins.int
     name: _builtins.str
@@ -117,6 +118,10 @@ class Gpu(_message.Message):
     def foreign_processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForeignProcess]:
         """The largest of the processes that RiseML did not start."""
 
+    @_builtins.property
+    def health_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when its health and the reason are what they are."""
+
     def __init__(
         self,
         *,
@@ -136,10 +141,11 @@ class Gpu(_message.Message):
         nvlink_group: _builtins.int | None = ...,
         pcie_group: _builtins.int | None = ...,
         foreign_processes: _abc.Iterable[Global___ForeignProcess] | None = ...,
+        health_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_nvlink_group", b"_nvlink_group", "_pcie_group", b"_pcie_group", "nvlink_group", b"nvlink_group", "pcie_group", b"pcie_group"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_nvlink_group", b"_nvlink_group", "_pcie_group", b"_pcie_group", "health_time", b"health_time", "nvlink_group", b"nvlink_group", "pcie_group", b"pcie_group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nvlink_group", b"_nvlink_group", "_pcie_group", b"_pcie_group", "driver_version", b"driver_version", "foreign_memory_bytes", b"foreign_memory_bytes", "foreign_processes", b"foreign_processes", "health", b"health", "health_message", b"health_message", "health_reason", b"health_reason", "index", b"index", "memory_bytes", b"memory_bytes", "model", b"model", "name", b"name", "numa_node", b"numa_node", "nvlink_group", b"nvlink_group", "pci_bus_id", b"pci_bus_id", "pcie_group", b"pcie_group", "simulated", b"simulated", "uuid", b"uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nvlink_group", b"_nvlink_group", "_pcie_group", b"_pcie_group", "driver_version", b"driver_version", "foreign_memory_bytes", b"foreign_memory_bytes", "foreign_processes", b"foreign_processes", "health", b"health", "health_message", b"health_message", "health_reason", b"health_reason", "health_time", b"health_time", "index", b"index", "memory_bytes", b"memory_bytes", "model", b"model", "name", b"name", "numa_node", b"numa_node", "nvlink_group", b"nvlink_group", "pci_bus_id", b"pci_bus_id", "pcie_group", b"pcie_group", "simulated", b"simulated", "uuid", b"uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__nvlink_group: _TypeAlias = _typing.Literal["nvlink_group"]  # noqa: Y015
     _WhichOneofArgType__nvlink_group: _TypeAlias = _typing.Literal["_nvlink_group", b"_nvlink_group"]  # noqa: Y015

@@ -11,7 +11,7 @@ from riseml.spec.units import format_memory, format_milli
 from riseml.v1 import node_pb2
 from shell.command import UsageError, Values
 from shell.context import Context
-from shell.nodes import gpu_health, gpu_kinds, node_state
+from shell.nodes import foreign_use, gpu_health, gpu_kinds, gpu_place, node_state
 from shell.render import Column, age, as_mapping, json_text, local_time, show_list, show_one
 
 
@@ -90,8 +90,10 @@ def _gpu(node: node_pb2.Node, gpu: node_pb2.Gpu) -> str:
     if gpu.health_message or gpu.health_reason:
         parts.append(gpu.health_message or gpu.health_reason)
     parts += [f"{format_milli(a.milli)} to {a.attempt_id}" for a in used]
-    if gpu.foreign_memory_bytes:
-        parts.append(f"{format_memory(gpu.foreign_memory_bytes)} used by others")
+    if foreign := foreign_use(gpu):
+        parts.append(f"used by others: {foreign}")
+    if place := gpu_place(gpu):
+        parts.append(place)
     return ", ".join(parts)
 
 

@@ -11,7 +11,7 @@ from riseml.v1 import node_pb2
 from shell.command import Values
 from shell.commands.nodes import list_nodes, node_facts
 from shell.context import Context
-from shell.nodes import gpu_health
+from shell.nodes import foreign_use, gpu_health, gpu_place
 from shell.render import as_mapping, json_text, local_time, show_facts, show_rows, span
 
 
@@ -59,7 +59,7 @@ def info(context: Context, values: Values) -> int:
 
 
 def _show_gpus(context: Context, nodes: list[node_pb2.Node]) -> None:
-    titles = ["NODE", "GPU", "MODEL", "MEMORY", "HEALTH", "GIVEN TO", "FOREIGN", "UUID"]
+    titles = ["NODE", "GPU", "MODEL", "MEMORY", "HEALTH", "GIVEN TO", "FOREIGN", "CLOSE TO", "UUID"]
     rows = []
     for node in nodes:
         for gpu in node.gpus:
@@ -68,7 +68,6 @@ def _show_gpus(context: Context, nodes: list[node_pb2.Node]) -> None:
                 for a in node.gpu_allocations
                 if a.gpu_uuid == gpu.uuid
             ]
-            foreign = format_memory(gpu.foreign_memory_bytes) if gpu.foreign_memory_bytes else ""
             model = f"{gpu.model or gpu.name}{' (simulated)' if gpu.simulated else ''}"
             rows.append(
                 [
@@ -78,7 +77,8 @@ def _show_gpus(context: Context, nodes: list[node_pb2.Node]) -> None:
                     format_memory(gpu.memory_bytes),
                     gpu_health(gpu),
                     ", ".join(given),
-                    foreign,
+                    foreign_use(gpu),
+                    gpu_place(gpu),
                     gpu.uuid,
                 ]
             )

@@ -109,6 +109,8 @@ async def test_eight_healthy_gpus_are_read_in_full(stub: NvmlStub) -> None:
         assert [gpu.info.index for gpu in gpus] == list(range(8))
         assert {gpu.info.model for gpu in gpus} == {"H100"}
         assert [gpu.info.numa_node for gpu in gpus] == [0] * 4 + [1] * 4
+        assert [gpu.info.nvlink_group for gpu in gpus] == [0] * 8
+        assert [gpu.info.pcie_group for gpu in gpus] == [0] * 4 + [4] * 4
         assert watch.source.notes == ()
         for gpu in gpus:
             assert gpu.sample is not None
@@ -140,6 +142,45 @@ async def test_every_property_arrives_in_its_own_field(stub: NvmlStub) -> None:
             (1, 4096),
             (os.getpid(), 3 * GIB),
         ]
+
+
+async def test_gpus_with_bridges_between_them_are_close_in_pairs(stub: NvmlStub) -> None:
+    links = [f"gpu {gpu} link {link} {gpu ^ 1}" for gpu in range(4) for link in range(12)]
+    stub.play("healthy-8", "devices 4", "gpu * nvlinks 12", *links)
+    async with watched(quick(stub)) as watch:
+        await watch.until_all(HEALTHY, count=4)
+        assert [gpu.info.nvlink_group for gpu in watch.source.gpus()] == [0, 0, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("lacks", "nvlink", "pcie"),
+    [
+        ("RemoteDeviceType", [0] * 4, [0, 0, 0, 0]),
+        ("RemotePciInfo", [0] * 4, [0, 0, 0, 0]),
+        ("NvLinkRemote", [None] * 4, [0, 0, 0, 0]),
+        ("TopologyCommonAncestor", [0] * 4, [None] * 4),
+        ("FieldValues", [None] * 4, [0, 0, 0, 0]),
+    ],
+)
+async def test_a_driver_that_tells_less_of_the_topology_leaves_it_open(
+    stub: NvmlStub, lacks: str, nvlink: list[int | None], pcie: list[int | None]
+) -> None:
+    stub.play("healthy-8", "devices 4", f"gpu * unsupported {lacks}")
+    async with watched(quick(stub)) as watch:
+        await watch.until_all(HEALTHY, count=4)
+        gpus = watch.source.gpus()
+        assert [gpu.info.nvlink_group for gpu in gpus] == nvlink
+        assert [gpu.info.pcie_group for gpu in gpus] == pcie
+
+
+async def test_a_gpu_that_is_lost_while_neighbours_are_looked_for_hides_none(
+    stub: NvmlStub,
+) -> None:
+    stub.play("healthy-8", "fail nvmlDeviceGetTopologyCommonAncestor 15")
+    async with watched(quick(stub)) as watch:
+        await watch.until_all(HEALTHY)
+        assert {gpu.info.nvlink_group for gpu in watch.source.gpus()} == {0}
+        assert {gpu.info.pcie_group for gpu in watch.source.gpus()} == {None}
 
 
 async def test_a_lost_gpu_hides_none_of_its_siblings(stub: NvmlStub) -> None:
@@ -276,6 +317,7 @@ async def test_an_old_driver_leaves_fields_empty_and_nothing_fails(
         assert gpu.sample.recovery_action is None
         assert gpu.sample.processes == ()
         assert gpu.info.mig_enabled is None
+        assert (gpu.info.nvlink_group, gpu.info.pcie_group) == (None, 0)
         assert watch.source.notes == ("this NVIDIA driver reports no XID events",)
 
 
@@ -417,7 +459,7 @@ async def test_processes_are_shown_as_an_attempts_or_as_foreign_with_their_user(
             }
             assert [(p.user_name, p.attempt_id) for p in second.processes] == [(user, None)]
             assert [(p.user_name, p.attempt_id) for p in third.processes] == [(None, None)]
-            held = [gpu.foreign_memory_bytes for gpu in collector.inventory()[:3]]
+            held = [gpu.occupancy.memory_bytes for gpu in collector.inventory()[:3]]
             assert held == [0, 5 * GIB, GIB]
             said = len(changes)
             assert said >= 1
@@ -425,7 +467,7 @@ async def test_processes_are_shown_as_an_attempts_or_as_foreign_with_their_user(
             async for _ in collector.samples():
                 if len(changes) > said:
                     break
-            assert collector.inventory()[1].foreign_memory_bytes == 0
+            assert collector.inventory()[1].occupancy.memory_bytes == 0
     finally:
         task.cancel()
         await asyncio.wait([task])
@@ -445,7 +487,8 @@ def test_the_command_prints_a_table(stub: NvmlStub) -> None:
         timeout=30,
     )
     assert done.stdout.count("GPU-57ab") == 8
-    assert "GPU 6: overheated: 89 °C, slows down at 87 °C" in done.stdout
+    assert done.stdout.count("nvlink 0, pcie 4, numa 1") == 4
+    assert "GPU 6: overheated: it reached 87 °C, where it slows down" in done.stdout
     user = pwd.getpwuid(os.getuid()).pw_name
     held = f"GPU 0: process {os.getpid()} (foreign, of {user}) holds 2048 MiB"
     assert held in done.stdout

@@ -6,6 +6,7 @@
  *   devices 8                    how many GPUs the driver counts
  *   gpu 3 KEY VALUE              a property of one GPU; `gpu * KEY VALUE` of all
  *   gpu 3 process PID BYTES      a compute process (adds up); graphics_process likewise
+ *   gpu 3 link LINK GPU          that NVLink leads straight to another GPU; all others lead to the switches
  *   event SERIAL XID GPU         an XID; told once, in the order of serials, if it is newer than nvmlInit.
  *                                After 79 the GPU is lost.
  *   hang FUNCTION                calls of it block until the line is gone
@@ -39,6 +40,9 @@ enum {
     MAX_PROCESSES = 16,
     MAX_EVENTS = 64,
     MAX_RULES = 16,
+    MAX_LINKS = 36,
+    TO_GPU = 0,
+    TO_SWITCH = 2,
     NAME_BYTES = 96,
     FELL_OFF_THE_BUS = 79,
 };
@@ -58,7 +62,8 @@ struct gpu {
     unsigned long long lost, reset_required, unreadable, total, used, reserved, utilization, power, power_limit,
         temperature, slowdown, shutdown, ecc_corrected, ecc_uncorrected, remap_pending, remap_failed, pcie_generation,
         pcie_width, pcie_max_generation, pcie_max_width, pcie_replays, nvlinks, nvlink_errors, clock_events, recovery,
-        mig, numa;
+        mig, numa, pcie_switch, host_bridge;
+    int peers[MAX_LINKS]; /* where each NVLink leads to; -1: a switch */
     struct process compute[MAX_PROCESSES], graphics[MAX_PROCESSES];
     unsigned compute_count, graphics_count;
 };
@@ -72,7 +77,7 @@ static const struct {
     KEY(power_limit), KEY(temperature), KEY(slowdown), KEY(shutdown), KEY(ecc_corrected), KEY(ecc_uncorrected),
     KEY(remap_pending), KEY(remap_failed), KEY(pcie_generation), KEY(pcie_width), KEY(pcie_max_generation),
     KEY(pcie_max_width), KEY(pcie_replays), KEY(nvlinks), KEY(nvlink_errors), KEY(clock_events), KEY(recovery),
-    KEY(mig), KEY(numa),
+    KEY(mig), KEY(numa), KEY(pcie_switch), KEY(host_bridge),
 #undef KEY
 };
 
@@ -121,12 +126,15 @@ static void set_defaults(struct scenario *s) {
         g->pcie_width = g->pcie_max_width = 16;
         g->nvlinks = 18;
         g->clock_events = 1; /* idle */
-        g->numa = i / 4;
+        g->numa = g->host_bridge = i / 4;
+        g->pcie_switch = i / 2;
+        for (unsigned link = 0; link < MAX_LINKS; link++)
+            g->peers[link] = -1;
     }
 }
 
 static void set_property(struct gpu *g, const char *key, const char *value) {
-    unsigned pid;
+    unsigned pid, link, peer;
     unsigned long long bytes;
     if (strcmp(key, "name") == 0)
         snprintf(g->name, sizeof g->name, "%s", value);
@@ -140,6 +148,9 @@ static void set_property(struct gpu *g, const char *key, const char *value) {
     } else if (strcmp(key, "graphics_process") == 0 && sscanf(value, "%u %llu", &pid, &bytes) == 2) {
         if (g->graphics_count < MAX_PROCESSES)
             g->graphics[g->graphics_count++] = (struct process){pid, bytes};
+    } else if (strcmp(key, "link") == 0 && sscanf(value, "%u %u", &link, &peer) == 2) {
+        if (link < MAX_LINKS && peer < MAX_GPUS)
+            g->peers[link] = (int)peer;
     }
     for (size_t k = 0; k < sizeof KEYS / sizeof KEYS[0]; k++)
         if (strcmp(key, KEYS[k].key) == 0)
@@ -339,11 +350,26 @@ struct pci_info {
     char bus_id[32];
 };
 
+static void set_pci(struct pci_info *pci, unsigned bus) {
+    memset(pci, 0, sizeof *pci);
+    pci->bus = bus;
+    snprintf(pci->bus_id, sizeof pci->bus_id, "0000FA00:%02X:00.0", bus);
+}
+
 API status nvmlDeviceGetPciInfo_v3(struct gpu *g, struct pci_info *pci) {
     BEGIN_GPU
-    memset(pci, 0, sizeof *pci);
-    pci->bus = 0x10 + g->index;
-    snprintf(pci->bus_id, sizeof pci->bus_id, "0000FA00:%02X:00.0", pci->bus);
+    set_pci(pci, 0x10 + g->index);
+    return end(SUCCESS);
+}
+
+API status nvmlDeviceGetTopologyCommonAncestor(struct gpu *g, struct gpu *other, int *level) {
+    BEGIN_GPU
+    if (g->pcie_switch == other->pcie_switch)
+        *level = 10;
+    else if (g->host_bridge == other->host_bridge)
+        *level = 30;
+    else
+        *level = g->numa == other->numa ? 40 : 50;
     return end(SUCCESS);
 }
 
@@ -463,6 +489,23 @@ API status nvmlDeviceGetMemoryAffinity(struct gpu *g, unsigned size, unsigned lo
 API status nvmlDeviceGetNvLinkState(struct gpu *g, unsigned link, unsigned *active) {
     BEGIN_GPU
     *active = link < g->nvlinks;
+    return end(SUCCESS);
+}
+
+API status nvmlDeviceGetNvLinkRemoteDeviceType(struct gpu *g, unsigned link, int *type) {
+    BEGIN_GPU
+    if (link >= g->nvlinks)
+        return end(INVALID_ARGUMENT);
+    *type = g->peers[link] < 0 ? TO_SWITCH : TO_GPU;
+    return end(SUCCESS);
+}
+
+/* Four switches, each with links to every GPU. */
+API status nvmlDeviceGetNvLinkRemotePciInfo_v2(struct gpu *g, unsigned link, struct pci_info *pci) {
+    BEGIN_GPU
+    if (link >= g->nvlinks)
+        return end(INVALID_ARGUMENT);
+    set_pci(pci, g->peers[link] < 0 ? 0xA0 + link % 4 : 0x10 + (unsigned)g->peers[link]);
     return end(SUCCESS);
 }
 

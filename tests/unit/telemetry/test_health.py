@@ -106,7 +106,7 @@ def test_all_findings_stand_in_the_message() -> None:
     verdict = assess(GPU, None, reading(ecc_uncorrected=2, temperature_celsius=95), (), now=9.0)
     assert verdict.reason == "ecc_uncorrected"
     assert "2 uncorrectable" in verdict.message
-    assert "95 °C" in verdict.message
+    assert "it reached 87 °C" in verdict.message
 
 
 def test_a_gpu_in_mig_mode_is_not_given_out() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from noded.telemetry.model import (
     HostSample,
     LiveAttempt,
     NodeSample,
+    Occupancy,
     XidEvent,
 )
 from noded.telemetry.simulated import (
@@ -51,6 +53,13 @@ def test_uuids_stay_the_same_and_differ_between_nodes() -> None:
     assert simulated_gpus("8xH100", "a") == simulated_gpus("8xH100", "a")
     uuids = {gpu.uuid for node in ("a", "b") for gpu in simulated_gpus("8xH100", node)}
     assert len(uuids) == 16
+
+
+def test_simulated_gpus_are_as_close_as_in_the_usual_machines() -> None:
+    gpus = simulated_gpus("10xH100,2xL4,A100", "n")
+    assert [gpu.nvlink_group for gpu in gpus] == [0] * 8 + [8] * 2 + [None] * 3
+    assert [gpu.pcie_group for gpu in gpus] == [0] * 4 + [4] * 4 + [8] * 4 + [12]
+    assert [gpu.numa_node for gpu in gpus] == [0] * 4 + [1] * 4 + [0] * 4 + [1]
 
 
 @pytest.mark.parametrize("model", CARDS)
@@ -89,7 +98,7 @@ def test_a_simulated_gpu_never_shows_more_than_it_has(shares: list[int]) -> None
     ]
     status = simulated_status(gpu, attempts, since=1.0)
     assert status.health.state is HealthState.HEALTHY
-    assert status.foreign_memory_bytes == 0
+    assert status.occupancy.memory_bytes == 0
     assert status.sample is not None
     assert 0 <= (status.sample.utilization_percent or 0) <= 100
     assert 0 <= (status.sample.memory_used_bytes or 0) <= gpu.memory_bytes
@@ -118,7 +127,7 @@ async def test_the_collector_says_what_the_node_does(tmp_path: Path) -> None:
                 assert used is not None
                 if used.utilization_percent == 45:
                     break
-            assert collector.inventory()[1].foreign_memory_bytes == 0
+            assert collector.inventory()[1].occupancy.memory_bytes == 0
     finally:
         task.cancel()
         await asyncio.wait([task])
@@ -135,7 +144,8 @@ def test_what_is_not_known_is_absent_in_the_message() -> None:
         throttle_reasons=("sw_power_cap",),
         processes=(GpuProcess(5, 900, "eve"), GpuProcess(6, 70, "ana", "ana.1.train.1-1")),
     )
-    gpu = GpuStatus(INFO, health, sample, XidEvent("GPU-1", 48, 12.5))
+    occupancy = Occupancy(900, (GpuProcess(5, 900, "eve"), GpuProcess(8, None)))
+    gpu = GpuStatus(INFO, health, sample, XidEvent("GPU-1", 48, 12.5), occupancy)
     host = HostSample(25.0, 4, 100, 60, 0.5, 7)
     message = node_sample_to_proto(
         "n1", NodeSample(1.0, 99.25, host, (gpu,), (AttemptSample("ana.1.train.1-1", 150.0, 8),))
@@ -153,7 +163,11 @@ def test_what_is_not_known_is_absent_in_the_message() -> None:
     assert (reading.last_xid, reading.last_xid_time.seconds) == (48, 12)
     assert [p.attempt_id for p in reading.processes] == ["", "ana.1.train.1-1"]
 
-    listed = gpu_to_proto(gpu)
+    assert not gpu_to_proto(gpu).HasField("nvlink_group")
+    listed = gpu_to_proto(replace(gpu, info=replace(INFO, nvlink_group=0, pcie_group=4)))
+    assert (listed.nvlink_group, listed.HasField("nvlink_group"), listed.pcie_group) == (0, True, 4)
+    named = [(p.pid, p.user_name, p.memory_bytes) for p in listed.foreign_processes]
+    assert named == [(5, "eve", 900), (8, "", 0)]
     assert (listed.uuid, listed.index, listed.model) == ("GPU-1", 2, "H100")
     assert (listed.foreign_memory_bytes, listed.numa_node) == (900, -1)
     assert listed.health_message == "XID 48: bad"

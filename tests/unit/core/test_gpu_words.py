@@ -1,0 +1,43 @@
+"""Why a GPU is given to nobody, in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.core.views import unusable_reason
+from controlplane.domain.model import ForeignProcess, Gpu
+from riseml.spec.model import GIB
+from tests.unit.core.world import gpu
+
+MIB = 1 << 20
+
+
+def used(held: int, *processes: ForeignProcess) -> Gpu:
+    return gpu("g0", foreign_memory_bytes=held, foreign_processes=processes)
+
+
+ANA = ForeignProcess(812, "ana", 3 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        (gpu("g0"), ""),
+        (used(100 * MIB, ForeignProcess(4, "gdm", 100 * MIB)), ""),
+        (
+            used(3 * GIB + 100 * MIB, ANA),
+            "used by process 812 of user ana that RiseML did not start (3.1 GiB)",
+        ),
+        (
+            used(4 * GIB, ANA, ForeignProcess(9, "eve", GIB)),
+            "used by process 812 of user ana and others that RiseML did not start (4.0 GiB in all)",
+        ),
+        (
+            used(300 * MIB, ForeignProcess(7, "", 300 * MIB)),
+            "used by process 7 that RiseML did not start (300 MiB)",
+        ),
+        (used(GIB), "used by a process that RiseML did not start (1.0 GiB)"),
+    ],
+)
+def test_a_foreign_process_is_named(shown: Gpu, words: str) -> None:
+    assert unusable_reason(shown) == words
