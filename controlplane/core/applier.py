@@ -18,6 +18,7 @@ from controlplane.core.views import (
     GPU_MILLI,
     NodeUsage,
     closed_reason,
+    free_shm_bytes,
     node_labels,
     unusable_reason,
 )
@@ -130,6 +131,9 @@ def _attempt(
         raise _Rejected(f"node {node.name} has too few free CPUs")
     if resources.memory_bytes > inventory.memory_bytes - held.memory_bytes:
         raise _Rejected(f"node {node.name} has too little free memory")
+    # Where the size is unknown nothing is counted.
+    if inventory.shm_bytes and resources.shm_bytes > free_shm_bytes(inventory, held):
+        raise _Rejected(f"node {node.name} has too little free shared memory")
     if resources.gpu_milli or member.gpus:
         _check_gpus(resources, member.gpus, node, held)
     return Attempt(
@@ -143,6 +147,7 @@ def _attempt(
         gpus=member.gpus,
         cpu_milli=resources.cpu_milli,
         memory_bytes=resources.memory_bytes,
+        shm_bytes=resources.shm_bytes,
     )
 
 

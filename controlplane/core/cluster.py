@@ -376,7 +376,11 @@ class Cluster:
         if node is None or usage is None:
             return
         inventory = node.inventory
-        if usage.cpu_milli > inventory.cpu_milli or usage.memory_bytes > inventory.memory_bytes:
+        if (
+            usage.cpu_milli > inventory.cpu_milli
+            or usage.memory_bytes > inventory.memory_bytes
+            or usage.shm_bytes > inventory.shm_bytes > 0
+        ):
             self.overfull.add(node_name)
         else:
             self.overfull.discard(node_name)

@@ -69,6 +69,8 @@ def _node_faults(cluster: Cluster) -> Iterator[str]:
             yield f"CPUs of {name} are over capacity"
         if usage.memory_bytes > node.inventory.memory_bytes:
             yield f"memory of {name} is over capacity"
+        if usage.shm_bytes > node.inventory.shm_bytes > 0:
+            yield f"shared memory of {name} is over capacity"
 
 
 def _attempt_faults(cluster: Cluster) -> Iterator[str]:

@@ -16,6 +16,7 @@ from controlplane.domain.model import (
     GpuHealthName,
     Job,
     Node,
+    NodeInventory,
     NodeStateName,
 )
 from controlplane.domain.snapshot import (
@@ -43,19 +44,25 @@ class NodeUsage:
 
     cpu_milli: int = 0
     memory_bytes: int = 0
+    shm_bytes: int = 0
     gpu_milli: dict[str, int] = field(default_factory=dict)
     ports: set[int] = field(default_factory=set)
 
     def copy(self) -> NodeUsage:
         """An independent copy, to try placements on."""
         return NodeUsage(
-            self.cpu_milli, self.memory_bytes, self.gpu_milli.copy(), self.ports.copy()
+            self.cpu_milli,
+            self.memory_bytes,
+            self.shm_bytes,
+            self.gpu_milli.copy(),
+            self.ports.copy(),
         )
 
     def add(self, attempt: Attempt) -> None:
         """The attempt holds its allocation from now on."""
         self.cpu_milli += attempt.cpu_milli
         self.memory_bytes += attempt.memory_bytes
+        self.shm_bytes += attempt.shm_bytes
         for share in attempt.gpus:
             self.gpu_milli[share.uuid] = self.gpu_milli.get(share.uuid, 0) + share.milli
         if attempt.port:
@@ -65,6 +72,7 @@ class NodeUsage:
         """The attempt holds nothing any more."""
         self.cpu_milli -= attempt.cpu_milli
         self.memory_bytes -= attempt.memory_bytes
+        self.shm_bytes -= attempt.shm_bytes
         for share in attempt.gpus:
             left = self.gpu_milli.get(share.uuid, 0) - share.milli
             if left:
@@ -129,6 +137,11 @@ def port_count(node: Node) -> int:
     return max(0, inventory.last_port - inventory.first_port + 1)
 
 
+def free_shm_bytes(inventory: NodeInventory, usage: NodeUsage) -> int:
+    """What nobody has asked for of a node's /dev/shm; 0 where its size is unknown."""
+    return inventory.shm_bytes - usage.shm_bytes if inventory.shm_bytes else 0
+
+
 def node_view(node: Node, usage: NodeUsage) -> NodeView:
     """A node with what is free on it."""
     inventory = node.inventory
@@ -150,6 +163,8 @@ def node_view(node: Node, usage: NodeUsage) -> NodeView:
         closed_reason=closed,
         only_user=inventory.capabilities.only_user,
         free_ports=port_count(node) - len(usage.ports),
+        shm_bytes=inventory.shm_bytes,
+        free_shm_bytes=free_shm_bytes(inventory, usage),
         taints=node.taints,
     )
 

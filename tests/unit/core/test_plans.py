@@ -108,6 +108,40 @@ def test_resources_are_checked_again(
     assert not world.cluster.attempts
 
 
+def test_shared_memory_is_given_once() -> None:
+    world = World()
+    world.connect(shm_bytes=4 * GIB)
+    wanted = Resources(cpu_milli=1000, memory_bytes=3 * GIB, shm_bytes=3 * GIB)
+    for _ in range(2):
+        world.submit(spec(roles=gang(("train", 1), resources=wanted)))
+    first, second = (placement(("train.1", "n1", ()), experiment=f"ana.{n}") for n in (1, 2))
+    applied = place(world, first, second)
+    assert applied.started == ("ana.1",)
+    assert "too little free shared memory" in applied.rejected[0].reason
+    snapshot = world.cluster.snapshot()
+    assert (snapshot.nodes[0].shm_bytes, snapshot.nodes[0].free_shm_bytes) == (4 * GIB, GIB)
+    assert snapshot.running[0].members[0].shm_bytes == 3 * GIB
+    world.exit("ana.1.train.1-1")
+    assert world.cluster.snapshot().nodes[0].free_shm_bytes == 4 * GIB
+    assert place(world, second).started == ("ana.2",)
+
+
+def test_shared_memory_of_unknown_size_is_not_counted() -> None:
+    world = waiting(Resources(cpu_milli=1000, memory_bytes=3 * GIB, shm_bytes=3 * GIB))
+    assert place(world, placement(("train.1", "n1", ()))).started == (E,)
+    view = world.cluster.snapshot().nodes[0]
+    assert (view.shm_bytes, view.free_shm_bytes) == (0, 0)
+
+
+def test_a_node_may_say_that_it_has_less_shared_memory_than_jobs_hold() -> None:
+    world = waiting(Resources(cpu_milli=1000, memory_bytes=3 * GIB, shm_bytes=3 * GIB))
+    place(world, placement(("train.1", "n1", ())))
+    world.send(NodeInventoryChanged(inventory(shm_bytes=2 * GIB), 1))
+    assert world.cluster.snapshot().nodes[0].free_shm_bytes == -GIB
+    world.exit("ana.1.train.1-1")
+    world.send(NodeInventoryChanged(inventory(shm_bytes=GIB), 1))
+
+
 def test_a_sick_or_foreign_gpu_is_not_given_out() -> None:
     world = waiting(ONE_GPU)
     for changed, why in (
