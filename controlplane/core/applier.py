@@ -29,7 +29,7 @@ from controlplane.domain.model import Attempt, Experiment, GpuShare, Job, Node
 from controlplane.domain.plan import Eviction, GangPlacement
 from controlplane.domain.snapshot import MemberPlacement
 from controlplane.domain.states import AttemptState, State
-from riseml.spec.gpus import model_fits
+from riseml.spec.gpus import model_fits, models_in_words
 from riseml.spec.model import Resources
 
 
@@ -171,7 +171,8 @@ def _check_gpus(
         if resources.gpu_model and not (
             model_fits(resources.gpu_model, gpu.model) or model_fits(resources.gpu_model, gpu.name)
         ):
-            raise _Rejected(f"GPU {gpu.index} of node {node.name} is no {resources.gpu_model}")
+            wanted = models_in_words(resources.gpu_model)
+            raise _Rejected(f"GPU {gpu.index} of node {node.name} is no {wanted}")
         if gpu.memory_bytes < resources.gpu_min_memory_bytes:
             raise _Rejected(f"GPU {gpu.index} of node {node.name} has too little memory")
 

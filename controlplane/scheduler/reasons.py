@@ -11,6 +11,7 @@ from controlplane.domain.plan import PendingCode, PendingReason, Reservation
 from controlplane.domain.snapshot import GangRequest, NodeView
 from controlplane.scheduler.feasibility import gpu_matches, has_labels
 from controlplane.scheduler.room import Row, largest_first
+from riseml.spec.gpus import models_in_words
 from riseml.spec.model import GPU, Resources
 from riseml.spec.units import format_duration, format_memory, format_milli
 
@@ -338,7 +339,8 @@ def _amount(what: _What, amount: int) -> str:
 
 
 def _gpu_words(wanted: Resources, plural: str = "") -> str:
-    words = f"{wanted.gpu_model} GPU{plural}" if wanted.gpu_model else f"GPU{plural}"
+    model = models_in_words(wanted.gpu_model) + " " if wanted.gpu_model else ""
+    words = f"{model}GPU{plural}"
     if wanted.gpu_min_memory_bytes:
         words += f" of {format_memory(wanted.gpu_min_memory_bytes)} or more"
     return words

@@ -1,6 +1,7 @@
 """GPUs as people ask for them:
 
-``2``, ``0.5``, ``H100:2``, ``80GB:2``, ``A100-80GB``; and what such a model's name fits.
+``2``, ``0.5``, ``H100:2``, ``80GB:2``, ``A100-80GB``, ``H100|A100:2``; and what such a model's name
+fits.
 """
 
 from __future__ import annotations
@@ -20,11 +21,16 @@ from riseml.spec.units import (
     parse_milli,
 )
 
-GPU_MODEL: Final = re.compile(r"[A-Za-z][A-Za-z0-9 _.-]{0,62}", re.ASCII)
+OR: Final = "|"
+"""Between models of which any will do."""
+MAX_MODELS: Final = 8
+
+_MODEL: Final = r"[A-Za-z][A-Za-z0-9 _.-]{0,62}"
+GPU_MODEL: Final = re.compile(rf"{_MODEL}(?:\|{_MODEL}){{0,{MAX_MODELS - 1}}}", re.ASCII)
 _MEMORY: Final = re.compile(r"[0-9.]+\s*[KMGTPkmgtp]i?[Bb]?", re.ASCII)
 _WORD: Final = re.compile(r"[a-z0-9]+")
 
-_FORMS: Final = "write a count (2), a share of one GPU (0.5), H100:2 or 80GB:2"
+_FORMS: Final = "write a count (2), a share of one GPU (0.5), H100:2, H100|A100:2 or 80GB:2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +49,13 @@ def parse_gpus(text: str) -> GpuRequest:
     Raises InvalidQuantity, for 1.5 too: only a share of one single GPU can be given.
     """
     kind, colon, count = (part.strip() for part in text.strip().partition(":"))
+    kind = OR.join(model.strip() for model in kind.split(OR))
     if not kind or (colon and not count):
         raise InvalidQuantity(f"{text!r} is no number of GPUs; {_FORMS}")
+    if OR in kind and not GPU_MODEL.fullmatch(kind):
+        raise InvalidQuantity(
+            f"{text!r}: around {OR} stand models of GPUs, {MAX_MODELS} at most; write H100|A100:2"
+        )
     if not colon and not _MEMORY.fullmatch(kind) and not GPU_MODEL.fullmatch(kind):
         return GpuRequest(_gpu_milli(kind))
     milli = _gpu_milli(count) if colon else GPU
@@ -77,7 +88,7 @@ def _gpu_milli(text: str) -> int:
 
 
 def format_gpus(gpu_milli: int, gpu_model: str | None = None, gpu_min_memory_bytes: int = 0) -> str:
-    """What ``parse_gpus`` reads back: ``2``, ``0.5``, ``H100:2``, ``80G:2``."""
+    """What ``parse_gpus`` reads back: ``2``, ``0.5``, ``H100:2``, ``H100|A100:2``, ``80G:2``."""
     count = format_milli(gpu_milli)
     if gpu_model is not None:
         return f"{gpu_model}:{count}"
@@ -86,15 +97,25 @@ def format_gpus(gpu_milli: int, gpu_model: str | None = None, gpu_min_memory_byt
     return count
 
 
+def models_in_words(gpu_model: str) -> str:
+    """``H100 or A100`` of ``H100|A100``."""
+    return gpu_model.replace(OR, " or ")
+
+
 def model_fits(asked: str, device_name: str) -> bool:
-    """Whether a device, under the name that NVML gives it, is of the model that was asked for.
+    """Whether a device, under the name that NVML gives it, is of the model that was asked for, or
+    of one of them: ``H100|A100``.
 
     Compared word by word in order, without regard to case or to how words are joined: ``H100``,
     ``h100-80gb`` and ``NVIDIA H100`` fit ``NVIDIA H100 80GB HBM3``; ``RTX4090`` fits ``NVIDIA
     GeForce RTX 4090``; ``A100`` fits no ``RTX A1000`` and ``L4`` no ``L40``.
     """
-    wanted = _WORD.findall(asked.lower())
     have = _WORD.findall(device_name.lower())
+    return any(_one_fits(model, have) for model in asked.lower().split(OR))
+
+
+def _one_fits(asked: str, have: list[str]) -> bool:
+    wanted = _WORD.findall(asked)
     position = 0
     for word in wanted:
         found = _end_of(word, have, position)

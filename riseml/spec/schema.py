@@ -51,7 +51,8 @@ RESOURCES: Final = (
         "gpus",
         "GPUs",
         "A count (`2`), a share of one GPU (`0.5`; more than one is a whole number), a model with "
-        "a count (`H100:2`), or a memory that each GPU has at least (`80GB:2`).",
+        "a count (`H100:2`), models of which any will do (`H100|A100:2`), or a memory that each "
+        "GPU has at least (`80GB:2`).",
         "0",
         "H100:2",
     ),

@@ -91,6 +91,7 @@ def test_shares_of_one_gpu_add_up() -> None:
         (ONE_GPU, (GpuShare("g0", 500), GpuShare("g1", 500)), "1 different GPUs"),
         (Resources(gpu_milli=2000), (GpuShare("g0", 1000),) * 2, "2 different GPUs"),
         (Resources(gpu_milli=1000, gpu_model="A100"), share("g0"), "is no A100"),
+        (Resources(gpu_milli=1000, gpu_model="A100|L4"), share("g0"), "is no A100 or L4"),
         (Resources(gpu_milli=1000, gpu_min_memory_bytes=90 * GIB), share("g0"), "little memory"),
         (Resources(cpu_milli=9000), (), "too few free CPUs"),
         (Resources(memory_bytes=17 * GIB), (), "too little free memory"),
@@ -106,6 +107,11 @@ def test_resources_are_checked_again(
     assert why in rejected.reason
     assert world.state(E) == "PENDING"
     assert not world.cluster.attempts
+
+
+def test_any_of_several_models_will_do() -> None:
+    world = waiting(Resources(gpu_milli=1000, gpu_model="A100|H100"))
+    assert place(world, placement(("train.1", "n1", share("g0")))).started == (E,)
 
 
 def test_shared_memory_is_given_once() -> None:

@@ -121,6 +121,8 @@ def test_decimals_have_no_exponent_and_no_idle_zeros() -> None:
         ("H100", GpuRequest(1000, "H100")),
         ("H100:0.25", GpuRequest(250, "H100")),
         ("A100-80GB:2", GpuRequest(2000, "A100-80GB")),
+        ("H100|A100:2", GpuRequest(2000, "H100|A100")),
+        ("H100 | A100-80GB", GpuRequest(1000, "H100|A100-80GB")),
         ("80GB:2", GpuRequest(2000, gpu_min_memory_bytes=80 * 10**9)),
         ("80GiB:2", GpuRequest(2000, gpu_min_memory_bytes=80 << 30)),
         ("40Gi", GpuRequest(1000, gpu_min_memory_bytes=40 << 30)),
@@ -146,6 +148,11 @@ def test_gpus(text: str, expected: GpuRequest) -> None:
         ("80:2", "write 80GB:2"),
         ("H100:x", "no number of GPUs"),
         ("80gb:2", "write G"),
+        ("H100|:2", "stand models of GPUs"),
+        ("|H100", "stand models of GPUs"),
+        ("H100|80GB:2", "stand models of GPUs"),
+        ("2|H100", "stand models of GPUs"),
+        ("|".join(f"M{i}" for i in range(9)), "8 at most"),
     ],
 )
 def test_gpus_that_are_refused_say_what_would_do(text: str, hint: str) -> None:
@@ -168,6 +175,10 @@ def test_gpus_that_are_refused_say_what_would_do(text: str, hint: str) -> None:
         ("H100", "NVIDIA H200", False),
         ("80GB-H100", "NVIDIA H100 80GB HBM3", False),
         ("_", "NVIDIA H100", False),
+        ("H100|A100", "NVIDIA A100-SXM4-80GB", True),
+        ("H100|A100", "NVIDIA H100 80GB HBM3", True),
+        ("H100|A100", "NVIDIA H200", False),
+        ("A100|H100-94GB", "NVIDIA H100 80GB HBM3", False),
     ],
 )
 def test_models_fit_by_whole_words(asked: str, device: str, fits: bool) -> None:
