@@ -7,7 +7,7 @@ and come back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import NewType
 
@@ -172,13 +172,6 @@ class Room:
         self._choices = tuple([Choice(m.job_id, m.node_name, 0, "") for m in members])
         return members
 
-    def take(self, members: Sequence[MemberPlacement], in_gang: bool) -> None:
-        """Takes these places, whatever is free there: less than nothing may be left."""
-        for member in members:
-            amount = self._amount(member, 1 if in_gang else 0)
-            if amount is not None:
-                self._take(amount)
-
     def release(self, gang: RunningGang) -> None:
         """As though it had ended."""
         for member in gang.members:
@@ -276,20 +269,33 @@ class Room:
 
     def rows(self) -> list[Row]:
         """Every node, by name."""
+        held = self._held()
+        return [self._row(node, held) for node in self._scratch.nodes]
+
+    def row(self, name: str) -> Row | None:
+        """One node; None if there is none of this name."""
+        node = self._by_name.get(name)
+        return None if node is None else self._row(node, self._held())
+
+    def _held(self) -> dict[int, list[tuple[str, _Amount]]]:
         held: dict[int, list[tuple[str, _Amount]]] = {}
         for hold in self._holds:
             for amount in hold.amounts:
                 held.setdefault(amount.node.index, []).append((hold.experiment_id, amount))
-        return [
-            _row(node, -1 - node.index, held[node.index])
-            if node.index in held
-            else _row(node, self._scratch.state_of(node), ())
-            for node in self._scratch.nodes
-        ]
+        return held
+
+    def _row(self, node: ScratchNode, held: dict[int, list[tuple[str, _Amount]]]) -> Row:
+        if node.index in held:
+            return _row(node, -1 - node.index, held[node.index])
+        return _row(node, self._scratch.state_of(node), ())
 
     def may_use(self, view: NodeView, shape: Shape) -> bool:
         """Whether gangs of this shape may go to a node at all, if there is room."""
         return may_use(view, self._eligible(shape))
+
+    def kind_of(self, shape: Shape) -> Hashable:
+        """Equal for shapes that fit or do not fit alike on these nodes, whoever's they are."""
+        return (self._eligible(shape), shape.resources)
 
     def _eligible(self, shape: Shape) -> EligibleKey:
         return eligible_key(shape, self._scratch.shared_by_all)

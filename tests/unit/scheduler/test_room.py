@@ -49,7 +49,8 @@ def free(room: Room) -> dict[str, tuple[int, ...]]:
 
 
 def row(room: Room, name: str) -> Row:
-    (found,) = [one for one in room.rows() if one.name == name]
+    found = room.row(name)
+    assert found is not None
     return found
 
 
@@ -108,11 +109,23 @@ def test_what_is_released_on_an_unusable_gpu_or_a_node_that_is_gone_frees_nothin
     assert free(room) == {"n1": (0, 0)}
 
 
-def test_take_takes_what_running_gangs_will_hold() -> None:
-    room = room_of(node("n1", [1000, 1000]))
-    room.take([member("ana.1.train.1", "n1", 1, cpus=3)], in_gang=False)
-    assert free(room) == {"n1": (1000, 0)}
-    assert row(room, "n1").free_cpu_milli == 13_000
+def test_a_row_is_found_by_its_name() -> None:
+    room = room_of(node("n1", [1000, 1000]), node("n2"))
+    room.hold([member("ana.1.train.1", "n1", 1)], "ana.1", NOW)
+    assert [room.row("n1"), room.row("n2")] == room.rows()
+    assert room.row("n3") is None
+
+
+def test_kinds_are_equal_for_shapes_that_fit_alike() -> None:
+    room = room_of(node("n1"))
+    one = gang(1, resources(1000))
+    assert room.kind_of(one.shape) == room.kind_of(gang(2, resources(1000), user="bo").shape)
+    assert room.kind_of(one.shape) == room.kind_of(gang(2, resources(1000), queue="x").shape)
+    assert room.kind_of(one.shape) != room.kind_of(gang(2, resources(2000)).shape)
+    picky = gang(2, resources(1000), node_selector=(("zone", "a"),))
+    assert room.kind_of(one.shape) != room.kind_of(picky.shape)
+    owned = room_of(node("n1", only_user="ana"))
+    assert owned.kind_of(one.shape) != owned.kind_of(gang(2, resources(1000), user="bo").shape)
 
 
 def test_may_fit_is_false_only_where_there_is_certainly_no_room() -> None:
