@@ -25,9 +25,10 @@ from controlplane.clock import SteadyClock
 from controlplane.code.blobs import Blobs
 from controlplane.core.settings import Settings
 from controlplane.domain.errors import DomainError
-from controlplane.domain.events import ControlPlaneStarted, NodeLeaseExpired, TimePassed
+from controlplane.domain.events import ControlPlaneStarted
 from controlplane.domain.plan import Plan
 from controlplane.domain.snapshot import Snapshot
+from controlplane.freshness import Freshness
 from controlplane.launch.daemon import DaemonLauncher
 from controlplane.leases import Leases
 from controlplane.logs.archive import Archive
@@ -55,6 +56,7 @@ from controlplane.runtime import Runtime
 from controlplane.store.open import open_store
 from controlplane.store.protocol import Store
 from controlplane.telemetry import Telemetry
+from controlplane.watching import watch_freshness, watch_leases
 from riseml.v1 import telemetry_pb2
 
 if TYPE_CHECKING:
@@ -145,6 +147,7 @@ async def _serve(settings: config.Config) -> None:
     await runtime.submit(ControlPlaneStarted())
     leases = Leases(settings.lease_seconds)
     leases.start(runtime.cluster.nodes, time.monotonic())
+    freshness = Freshness(settings.late_seconds)
     archive = Archive(settings.control / "logs")
     await bootstrap.make_first_admin(runtime, settings)
     if settings.embedded_node:
@@ -156,7 +159,9 @@ async def _serve(settings: config.Config) -> None:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     backend = Backend(runtime, store)
-    services, daemon_logs = _services(settings, backend, store, launcher, leases, archive, identity)
+    services, daemon_logs = _services(
+        settings, backend, store, launcher, leases, freshness, archive, identity
+    )
     server, checks = grpc_server.make_server(services, Gatekeeper(lambda: runtime.cluster))
     port = grpc_server.bind(
         server,
@@ -172,6 +177,7 @@ async def _serve(settings: config.Config) -> None:
 
     timers = [
         asyncio.create_task(watch_leases(runtime, leases)),
+        asyncio.create_task(watch_freshness(runtime, freshness)),
         asyncio.create_task(_replan(runtime)),
         asyncio.create_task(_trim_requests(runtime)),
     ]
@@ -213,6 +219,7 @@ def _services(
     store: Store,
     launcher: DaemonLauncher,
     leases: Leases,
+    freshness: Freshness,
     archive: Archive,
     identity: object,
 ) -> tuple[grpc_server.Services, DaemonLogs]:
@@ -238,32 +245,20 @@ def _services(
         experiments=ExperimentService(backend),
         logs=LogService(backend, archive, broker, log_readers),
         results=ResultService(backend, archive),
-        nodes=NodeService(backend, leases, fingerprint),
+        nodes=NodeService(backend, leases, freshness, fingerprint),
         telemetry=TelemetryService(telemetry),
         storage=StorageService(backend, settings.data_folder, storage),
         system=SystemService(backend, facts),
         daemons=DaemonService(
-            DaemonSessions(backend.runtime, launcher, leases, telemetry, cluster_id, times),
+            DaemonSessions(
+                backend.runtime, launcher, leases, freshness, telemetry, cluster_id, times
+            ),
             daemon_logs,
             DaemonRevisions(backend, projects, blobs),
             storage,
         ),
     )
     return services, daemon_logs
-
-
-async def watch_leases(runtime: Runtime, leases: Leases) -> None:
-    """Twice in a heartbeat or so: which leases ran out, and that time has passed."""
-    step = min(1.0, leases.lease_seconds / 10)
-    while True:
-        await asyncio.sleep(step)
-        for node_name in leases.expired(time.monotonic()):
-            try:
-                await runtime.submit(NodeLeaseExpired(node_name))
-            except DomainError as fault:
-                logger.warning("node %s is not marked as LOST yet: %s", node_name, fault.message)
-                leases.start([node_name], time.monotonic() - leases.lease_seconds)
-        runtime.post(TimePassed())
 
 
 async def _replan(runtime: Runtime) -> None:

@@ -16,6 +16,8 @@ from riseml.spec.errors import InvalidName
 from riseml.spec.ids import check_user_name
 
 DEFAULT_PORT: Final = 7433
+# Daemons measure so often, and send what they measured with their heartbeats.
+SAMPLE_SECONDS: Final = 1.0
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
@@ -36,6 +38,9 @@ class Config:
     # A node that was not heard of for so long is LOST.
     lease_seconds: float = 30.0
     heartbeat_seconds: float = 1.0
+    # A connected node of which no sample came for so long gets nothing new to run; 0: ten seconds,
+    # or five heartbeats if those are longer.
+    telemetry_late_seconds: float = 0.0
     # Files of data://; empty: home/data.
     data_root: str = ""
     # Logs of experiments that ended longer ago are removed; 0 keeps all.
@@ -61,6 +66,11 @@ class Config:
     @property
     def data_folder(self) -> Path:
         return Path(self.data_root) if self.data_root else self.home / "data"
+
+    @property
+    def late_seconds(self) -> float:
+        """After how long without a sample telemetry is late."""
+        return self.telemetry_late_seconds or max(10.0, 5 * self.heartbeat_seconds)
 
     @property
     def host(self) -> str:
@@ -97,6 +107,11 @@ _OPTIONS: Final[dict[str, _Option]] = {
     "store": _Option("sqlite:///PATH or postgresql://USER@HOST/NAME", "URL"),
     "lease_seconds": _Option("silence after which a node is LOST", "S", kind=float),
     "heartbeat_seconds": _Option("how often daemons report", "S", kind=float),
+    "telemetry_late_seconds": _Option(
+        "silence after which a node gets nothing new to run, 0: ten seconds or five heartbeats",
+        "S",
+        kind=float,
+    ),
     "data_root": _Option("files of data://", "DIR"),
     "log_retention_days": _Option("age at which logs are removed, 0 never", "DAYS", kind=float),
     "use_half_life_days": _Option("age at which use counts half", "DAYS", kind=float),
@@ -112,6 +127,7 @@ _NUMBER: Final[tuple[tuple[type, ...], str]] = ((int, float), "a number")
 _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "lease_seconds": _NUMBER,
     "heartbeat_seconds": _NUMBER,
+    "telemetry_late_seconds": _NUMBER,
     "log_retention_days": _NUMBER,
     "use_half_life_days": _NUMBER,
     "tls_names": ((list,), 'a list such as ["name"]'),
@@ -198,4 +214,10 @@ def _check(config: Config) -> None:
         raise ConfigError(
             f"lease_seconds ({config.lease_seconds:g}) must be at least twice heartbeat_seconds "
             f"({config.heartbeat_seconds:g}), or nodes are lost between two heartbeats"
+        )
+    shortest = 2 * max(config.heartbeat_seconds, SAMPLE_SECONDS)
+    if config.telemetry_late_seconds and not shortest <= config.telemetry_late_seconds < math.inf:
+        raise ConfigError(
+            f"telemetry_late_seconds must be 0, or {shortest:g} or more: daemons send a sample "
+            f"every {shortest / 2:g} s, and not {config.telemetry_late_seconds:g}"
         )

@@ -23,6 +23,7 @@ from controlplane.domain.events import (
     NodeInventoryChanged,
     NodeLeaseExpired,
     NodeTainted,
+    NodeTelemetryLate,
 )
 from controlplane.domain.model import Attempt, AttemptOrder, AttemptReport, Node, NodeStateName
 from controlplane.domain.states import AttemptState
@@ -50,6 +51,8 @@ def connected(draft: Draft, event: NodeConnected, settings: Settings) -> Outcome
         cordoned=old is not None and old.cordoned,
         draining=old is not None and old.draining,
         taints=() if old is None else old.taints,
+        # A new session says nothing of its samples.
+        telemetry_late=old is not None and old.telemetry_late,
         connect_time=draft.now,
         last_seen_time=draft.now,
     )
@@ -161,6 +164,16 @@ def lease_expired(draft: Draft, event: NodeLeaseExpired) -> Outcome:
         touched[attempt.experiment_id] = None
     for experiment_id in touched:
         advance(draft, experiment_id)
+    return draft.outcome()
+
+
+def telemetry_late(draft: Draft, event: NodeTelemetryLate) -> Outcome:
+    """Reply: None. What runs there goes on; nothing new starts while its telemetry is late."""
+    node = draft.node(event.node_name)
+    if node is not None and node.telemetry_late is not event.late:
+        draft.put_node(replace(node, telemetry_late=event.late))
+        if not event.late:
+            draft.wake_scheduler()
     return draft.outcome()
 
 

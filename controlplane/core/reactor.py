@@ -36,6 +36,7 @@ _HANDLERS: Final[Mapping[type[Any], Handler]] = {
     events.NodeConnected: nodes.connected,
     events.NodeDisconnected: lambda draft, event, _: nodes.disconnected(draft, event),
     events.NodeLeaseExpired: lambda draft, event, _: nodes.lease_expired(draft, event),
+    events.NodeTelemetryLate: lambda draft, event, _: nodes.telemetry_late(draft, event),
     events.NodeInventoryChanged: lambda draft, event, _: nodes.inventory_changed(draft, event),
     events.NodeCordoned: lambda draft, event, _: nodes.cordoned(draft, event),
     events.NodeDrained: lambda draft, event, _: nodes.drained(draft, event),

@@ -92,6 +92,8 @@ def closed_reason(node: Node) -> str:
         return "draining"
     if node.cordoned:
         return "cordoned"
+    if node.telemetry_late:
+        return "late with its telemetry"
     return ""
 
 

@@ -142,6 +142,16 @@ class NodeLeaseExpired:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeTelemetryLate:
+    """A connected node's samples do not come, or come again (monotonic time, measured by the
+    runtime).
+    """
+
+    node_name: str
+    late: bool
+
+
+@dataclass(frozen=True, slots=True)
 class NodeInventoryChanged:
     """Capacity, labels, health or occupancy changed."""
 
@@ -220,6 +230,7 @@ Event = (
     | NodeConnected
     | NodeDisconnected
     | NodeLeaseExpired
+    | NodeTelemetryLate
     | NodeInventoryChanged
     | NodeCordoned
     | NodeDrained

@@ -41,7 +41,8 @@ class NodeView:
     gpus: tuple[GpuView, ...] = ()
     # With `riseml.com/node=<name>` always among them.
     labels: tuple[tuple[str, str], ...] = ()
-    # False when disconnected, lost, cordoned or draining: see `closed_reason`.
+    # False when disconnected, lost, cordoned, draining, or late with its telemetry: see
+    # `closed_reason`.
     open: bool = True
     closed_reason: str = ""
     # The only RiseML user whose jobs it runs; "" for all.

@@ -17,6 +17,7 @@ from controlplane.domain.events import (
     NodeDisconnected,
     NodeInventoryChanged,
 )
+from controlplane.freshness import Freshness
 from controlplane.launch.daemon import DaemonLauncher, Heard, Outbox
 from controlplane.leases import Leases
 from controlplane.rpc import convert_daemon
@@ -52,6 +53,7 @@ class DaemonSessions:
         runtime: Runtime,
         launcher: DaemonLauncher,
         leases: Leases,
+        freshness: Freshness,
         telemetry: Telemetry[telemetry_pb2.NodeSample],
         cluster_id: str,
         times: SessionTimes,
@@ -59,6 +61,7 @@ class DaemonSessions:
         self._runtime = runtime
         self._launcher = launcher
         self._leases = leases
+        self._freshness = freshness
         self._telemetry = telemetry
         self._cluster_id = cluster_id
         self._times = times
@@ -104,7 +107,10 @@ class DaemonSessions:
             opened: SessionOpened = await self._runtime.submit(
                 NodeConnected(inventory, hello.epoch, reports)
             )
-            self._leases.renew(node_name, time.monotonic())
+            now = time.monotonic()
+            self._leases.renew(node_name, now)
+            node = self._runtime.cluster.nodes[node_name]
+            self._freshness.connected(node_name, node.telemetry_late, now)
             logger.info("node %s connected, epoch %d", node_name, hello.epoch)
             yield convert_daemon.welcome(
                 opened, self._cluster_id, self._times.heartbeat_seconds, self._times.lease_seconds
@@ -125,6 +131,7 @@ class DaemonSessions:
             if self._launcher.detach(node_name, outbox):
                 # A daemon that connected anew has the same epoch: only its newest session counts.
                 self._runtime.post(NodeDisconnected(node_name, hello.epoch))
+                self._freshness.disconnected(node_name)
             logger.info("node %s disconnected, epoch %d", node_name, hello.epoch)
             if reader is not None:
                 reader.cancel()
@@ -146,6 +153,7 @@ class DaemonSessions:
             match request.WhichOneof("event"):
                 case "sample":
                     self._telemetry.record(node_name, request.sample, now)
+                    self._freshness.sampled(node_name, now)
                 case "attempt":
                     report = convert_daemon.report(request.attempt)
                     if report is not None:

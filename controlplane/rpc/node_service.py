@@ -15,6 +15,7 @@ from controlplane.domain.events import (
     NodeTokenDeleted,
 )
 from controlplane.domain.model import Node
+from controlplane.freshness import Freshness
 from controlplane.leases import Leases
 from controlplane.rpc import convert
 from controlplane.rpc.backend import Backend, page_size, paged
@@ -29,9 +30,12 @@ from riseml.v1 import node_service_pb2 as pb
 class NodeService(node_service_pb2_grpc.NodeServiceServicer):
     """See the contract for what each call means."""
 
-    def __init__(self, backend: Backend, leases: Leases, ca_fingerprint: str) -> None:
+    def __init__(
+        self, backend: Backend, leases: Leases, freshness: Freshness, ca_fingerprint: str
+    ) -> None:
         self._backend = backend
         self._leases = leases
+        self._freshness = freshness
         self._ca_fingerprint = ca_fingerprint
 
     def _message(self, node: Node) -> node_pb2.Node:
@@ -78,6 +82,7 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
     ) -> pb.ForgetNodeResponse:
         await self._backend.runtime.submit(NodeForgotten(request.name))
         self._leases.forget(request.name)
+        self._freshness.forget(request.name)
         return pb.ForgetNodeResponse()
 
     async def SetNodeTaints(

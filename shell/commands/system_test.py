@@ -153,7 +153,8 @@ def _nodes(context: Context, client: Client, wanted: str) -> list[node_pb2.Node]
         raise UsageError(f"There is no node {wanted}. 'riseml node list' shows them.")
     ready = []
     for node in found:
-        if node.state == node_pb2.NODE_STATE_READY and not node.cordoned and not node.draining:
+        closed = node.cordoned or node.draining or node.telemetry_late
+        if node.state == node_pb2.NODE_STATE_READY and not closed:
             ready.append(node)
         else:
             context.say(f"{node.name} is left out: it is {node_state(node)}.")

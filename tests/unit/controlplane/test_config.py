@@ -48,6 +48,8 @@ def test_only_loopback_is_served_in_the_clear(tmp_path: Path, listen: str, tls: 
         ('home = "/x"\nadmin_name = "ana.b"', "admin_name"),
         ('home = "/x"\nheartbeat_seconds = -1', "heartbeat_seconds must be"),
         ('home = "/x"\nlease_seconds = nan', "numbers of 0 or more"),
+        ('home = "/x"\ntelemetry_late_seconds = 1', "telemetry_late_seconds must be 0, or 2"),
+        ('home = "/x"\ntelemetry_late_seconds = inf', "telemetry_late_seconds must be 0, or 2"),
         ('home = "/x"\nuse_half_life_days = 0', "use_half_life_days must be 0.001"),
     ],
 )
@@ -56,6 +58,22 @@ def test_what_cannot_be_used_is_said(tmp_path: Path, text: str, message: str) ->
     file.write_text(text)
     with pytest.raises(ConfigError, match=message):
         parse(["--config", str(file)])
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [
+        ((), 10.0),
+        (("--heartbeat-seconds", "0.1"), 10.0),
+        (("--heartbeat-seconds", "10"), 50.0),
+        (("--telemetry-late-seconds", "3"), 3.0),
+    ],
+)
+def test_telemetry_is_late_after_ten_seconds_or_five_heartbeats(
+    tmp_path: Path, options: tuple[str, ...], seconds: float
+) -> None:
+    config = parse(["--home", str(tmp_path), "--lease-seconds", "60", *options])
+    assert config.late_seconds == seconds
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from controlplane.__main__ import watch_leases
 from controlplane.cycles import Cycle
 from controlplane.domain.changes import Change
 from controlplane.domain.effects import StartAttempt
@@ -30,6 +29,7 @@ from controlplane.leases import Leases
 from controlplane.runtime import INLINE_CYCLE_SECONDS, Runtime, Schedule
 from controlplane.scheduler.cycle import schedule
 from controlplane.store.memory import MemoryStore
+from controlplane.watching import watch_leases
 from riseml.spec.model import TrainSpec
 
 SPEC = TrainSpec(project="digits", run=("true",))

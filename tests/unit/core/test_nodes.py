@@ -15,6 +15,7 @@ from controlplane.domain.events import (
     NodeForgotten,
     NodeInventoryChanged,
     NodeLeaseExpired,
+    NodeTelemetryLate,
     TimePassed,
 )
 from controlplane.domain.snapshot import GangRequest
@@ -303,6 +304,29 @@ def test_a_drain_ends_when_the_node_is_opened_again() -> None:
     assert world.cluster.nodes["n1"].draining
     opened = world.send(NodeCordoned("n1", False))
     assert (opened.cordoned, opened.draining) == (False, False)
+
+
+def test_a_node_whose_telemetry_is_late_starts_nothing_until_samples_come_again() -> None:
+    world = running()
+    world.send(NodeTelemetryLate("n1", True))
+    assert world.effects == ()
+    (late,) = world.cluster.snapshot().nodes
+    assert not late.open
+    assert late.closed_reason == "late with its telemetry"
+    assert world.state(E) == "RUNNING", "what runs there goes on"
+    world.connect(epoch=2, attempts=[report(A, "RUNNING")])
+    (late,) = world.cluster.snapshot().nodes
+    assert not late.open, "a new session is no sample"
+    world.send(NodeTelemetryLate("n1", False))
+    assert world.woke
+    (back,) = world.cluster.snapshot().nodes
+    assert back.open
+
+
+def test_that_an_unknown_node_is_late_means_nothing() -> None:
+    world = World()
+    world.send(NodeTelemetryLate("n9", True))
+    assert not world.cluster.nodes
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from controlplane.domain.events import (
     NodeCordoned,
     NodeDisconnected,
     NodeInventoryChanged,
+    NodeTelemetryLate,
     PlanMade,
 )
 from controlplane.domain.model import GpuShare, NodeCapabilities
@@ -164,6 +165,7 @@ def test_a_sick_or_foreign_gpu_is_not_given_out() -> None:
     [
         (NodeCordoned("n1", True), "cordoned"),
         (NodeDisconnected("n1", 1), "disconnected"),
+        (NodeTelemetryLate("n1", True), "late with its telemetry"),
         (
             NodeInventoryChanged(inventory(capabilities=NodeCapabilities(only_user="bob")), 1),
             "only runs jobs of bob",

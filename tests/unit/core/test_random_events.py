@@ -25,6 +25,7 @@ from controlplane.domain.events import (
     NodeForgotten,
     NodeInventoryChanged,
     NodeLeaseExpired,
+    NodeTelemetryLate,
     PlanMade,
     QueueCreated,
     QueueDeleted,
@@ -258,6 +259,10 @@ class AnyEvents(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NODES))
     def lease_expires(self, name: str) -> None:
         self.send(NodeLeaseExpired(name))
+
+    @rule(name=st.sampled_from(NODES), late=st.booleans())
+    def telemetry_is_late(self, name: str, late: bool) -> None:
+        self.send(NodeTelemetryLate(name, late))
 
     @rule(name=st.sampled_from(NODES), healthy=st.booleans())
     def inventory_changes(self, name: str, healthy: bool) -> None:
