@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from riseml.spec.taints import Taint
 from riseml.transport import AnswerStream
 from riseml.v1 import (
     node_pb2,
@@ -72,6 +73,16 @@ class Nodes(Calls):
         self._transport.call(
             self._SERVICE, "ForgetNode", pb.ForgetNodeRequest(name=name), pb.ForgetNodeResponse
         )
+
+    def set_taints(self, name: str, taints: Iterable[Taint]) -> node_pb2.Node:
+        """These taints, as pairs of key and value, in place of those that it has."""
+        pb = node_service_pb2
+        request = pb.SetNodeTaintsRequest(
+            name=name, taints=[node_pb2.Taint(key=key, value=value) for key, value in taints]
+        )
+        return self._transport.call(
+            self._SERVICE, "SetNodeTaints", request, pb.SetNodeTaintsResponse
+        ).node
 
     def create_token(self, name: str) -> node_service_pb2.CreateNodeTokenResponse:
         """A credential for the daemon of one node; replaces an earlier one."""

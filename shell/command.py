@@ -24,6 +24,9 @@ class Completes(enum.Enum):
     NOTHING = enum.auto()
     EXPERIMENT = enum.auto()
     NODE = enum.auto()
+    # Keys of taints that nodes have.
+    TAINT = enum.auto()
+    QUEUE = enum.auto()
     USER = enum.auto()
     PROJECT = enum.auto()
     FILE = enum.auto()

@@ -19,6 +19,8 @@ class Known:
 
     experiments: tuple[tuple[str, str], ...] = ()
     nodes: tuple[tuple[str, str], ...] = ()
+    taints: tuple[tuple[str, str], ...] = ()
+    queues: tuple[tuple[str, str], ...] = ()
     users: tuple[tuple[str, str], ...] = ()
     projects: tuple[tuple[str, str], ...] = ()
     user: str = ""
@@ -158,6 +160,10 @@ def _values(
             names = known.experiments
         case Completes.NODE:
             names = known.nodes
+        case Completes.TAINT:
+            names = known.taints
+        case Completes.QUEUE:
+            names = known.queues
         case Completes.USER:
             names = known.users
         case Completes.PROJECT:

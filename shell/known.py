@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterable
 
 from riseml.errors import RisemlError
 from riseml.states import state_name
+from riseml.v1 import node_pb2
 from shell.completion import Known
 from shell.context import Context
 from shell.nodes import node_state
@@ -59,9 +61,28 @@ def ask(context: Context) -> Known:
         (experiment.id.removeprefix(own), f"{experiment.project} {state_name(experiment.state)}")
         for experiment in itertools.islice(client.experiments.list(page_size=_MOST), _MOST)
     )
-    nodes = tuple((node.name, node_state(node)) for node in client.nodes.list())
+    every_node = list(client.nodes.list())
+    nodes = tuple((node.name, node_state(node)) for node in every_node)
+    taints = _taints(every_node)
     users: tuple[tuple[str, str], ...] = ((caller.name, ""),)
     if caller.admin:
         users = tuple((user.name, user.email) for user in client.users.list())
     projects = tuple((project.name, "") for project in client.projects.list())
-    return Known(experiments, nodes, users, projects, caller.name, client.credentials.server)
+    return Known(
+        experiments,
+        nodes,
+        taints,
+        users=users,
+        projects=projects,
+        user=caller.name,
+        server=client.credentials.server,
+    )
+
+
+def _taints(nodes: Iterable[node_pb2.Node]) -> tuple[tuple[str, str], ...]:
+    """Keys of taints, each with the nodes that have it."""
+    bearers: dict[str, list[str]] = {}
+    for node in nodes:
+        for taint in node.taints:
+            bearers.setdefault(taint.key, []).append(node.name)
+    return tuple((key, f"of {', '.join(names)}") for key, names in sorted(bearers.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from riseml.spec.taints import format_taint
 from riseml.spec.units import format_memory, format_milli
 from riseml.v1 import node_pb2
 
@@ -22,6 +23,11 @@ def node_state(node: node_pb2.Node) -> str:
         if holds
     ]
     return ", ".join([state, *more])
+
+
+def node_taints(node: node_pb2.Node) -> list[str]:
+    """``dedicated=vision``, ``spot``."""
+    return [format_taint((taint.key, taint.value)) for taint in node.taints]
 
 
 def gpu_health(gpu: node_pb2.Gpu) -> str:

@@ -294,6 +294,25 @@ _CLUSTER: Final = (
         (_FORCE,),
     ),
     Command(
+        ("node", "taint"),
+        "keep jobs away from a node that do not tolerate this; what runs goes on",
+        "shell.commands.nodes:taint",
+        (
+            _NODE,
+            Argument(
+                "TAINT", "KEY or KEY=VALUE; one with a key that is there replaces it", Count.SOME
+            ),
+        ),
+        more="Jobs tolerate taints with 'tolerations' in riseml.yml.",
+        examples=("node taint gpu-7 dedicated=vision", "node taint gpu-8 spot"),
+    ),
+    Command(
+        ("node", "untaint"),
+        "take taints away from a node",
+        "shell.commands.nodes:untaint",
+        (_NODE, Argument("TAINT", "KEY, or KEY=VALUE", Count.SOME, Completes.TAINT)),
+    ),
+    Command(
         ("node", "forget"),
         "declare a lost node gone for good, so that its jobs start elsewhere",
         "shell.commands.nodes:forget",

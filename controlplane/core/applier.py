@@ -31,6 +31,7 @@ from controlplane.domain.snapshot import MemberPlacement
 from controlplane.domain.states import AttemptState, State
 from riseml.spec.gpus import model_fits, models_in_words
 from riseml.spec.model import Resources
+from riseml.spec.taints import format_taint, untolerated
 
 
 class _Rejected(Exception):
@@ -108,6 +109,9 @@ def _open_node(draft: Draft, experiment: Experiment, name: str) -> Node:
     if capabilities.only_user not in ("", experiment.user_name):
         raise _Rejected(f"node {name} only runs jobs of {capabilities.only_user}")
     spec = experiment.spec
+    taint = untolerated(node.taints, spec.tolerations)
+    if taint is not None:
+        raise _Rejected(f"it does not tolerate the taint {format_taint(taint)} of node {name}")
     if spec.image and not capabilities.runs_images:
         raise _Rejected(f"node {name} cannot run images")
     if spec.node_selector:

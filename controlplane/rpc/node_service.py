@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from controlplane.domain.errors import InvalidRequest, NotFound
@@ -23,6 +24,7 @@ from controlplane.rpc.caller import hash_credential
 from controlplane.rpc.user_service import new_credential
 from riseml.spec.errors import InvalidName
 from riseml.spec.ids import check_user_name
+from riseml.spec.taints import MAX_TAINTS, Taint, check_taint
 from riseml.v1 import node_pb2, node_service_pb2_grpc
 from riseml.v1 import node_service_pb2 as pb
 
@@ -88,10 +90,7 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
     async def SetNodeTaints(
         self, request: pb.SetNodeTaintsRequest, context: Any
     ) -> pb.SetNodeTaintsResponse:
-        taints = tuple([(taint.key, taint.value) for taint in request.taints])
-        for key, _ in taints:
-            if not key:
-                raise InvalidRequest("A taint needs a key.", reason="INVALID_TAINT")
+        taints = check_taints([(taint.key, taint.value) for taint in request.taints])
         node = await self._backend.runtime.submit(NodeTainted(request.name, taints))
         return pb.SetNodeTaintsResponse(node=self._message(node))
 
@@ -110,6 +109,27 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
     ) -> pb.DeleteNodeTokenResponse:
         await self._backend.runtime.submit(NodeTokenDeleted(request.node_name))
         return pb.DeleteNodeTokenResponse()
+
+
+def check_taints(taints: Sequence[Taint]) -> tuple[Taint, ...]:
+    """In order of their keys, each of which stands once. Raises InvalidRequest."""
+    if len(taints) > MAX_TAINTS:
+        raise InvalidRequest(
+            f"{len(taints)} taints are too many; {MAX_TAINTS} are allowed.", reason="INVALID_TAINT"
+        )
+    by_key: dict[str, Taint] = {}
+    for taint in taints:
+        try:
+            check_taint(taint)
+        except InvalidName as wrong:
+            raise InvalidRequest(str(wrong), reason="INVALID_TAINT") from None
+        if taint[0] in by_key:
+            raise InvalidRequest(
+                f"The taint {taint[0]} stands there twice: one value per key.",
+                reason="INVALID_TAINT",
+            )
+        by_key[taint[0]] = taint
+    return tuple(sorted(taints))
 
 
 def check_node_name(name: str) -> None:

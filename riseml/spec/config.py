@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from riseml.spec import model, schema, tree
-from riseml.spec.errors import FieldError, InvalidConfig, Problem
+from riseml.spec.errors import FieldError, InvalidConfig, InvalidName, Problem
 from riseml.spec.gpus import parse_gpus
 from riseml.spec.model import (
     EnvVar,
@@ -21,6 +21,7 @@ from riseml.spec.model import (
 )
 from riseml.spec.parameters import read_parameters
 from riseml.spec.reading import Reader
+from riseml.spec.taints import Taint, parse_taint
 from riseml.spec.template import placeholders, shell_variables, variable_name
 from riseml.spec.tree import Node, Scalar, Sequence
 from riseml.spec.units import parse_cpus, parse_duration, parse_memory
@@ -148,6 +149,7 @@ def _read_root(reader: Reader, root: Node, environ: Mapping[str, str]) -> TrainS
         volumes=_volumes(reader, train.get("volumes")),
         labels=_labels(reader, train.get("labels"), "train.labels"),
         node_selector=_labels(reader, train.get("node_selector"), "train.node_selector"),
+        tolerations=_tolerations(reader, train.get("tolerations")),
     )
 
 
@@ -348,3 +350,14 @@ def _labels(reader: Reader, node: Node | None, path: str) -> tuple[tuple[str, st
         if text is not None:
             labels[name] = text
     return tuple(sorted(labels.items()))
+
+
+def _tolerations(reader: Reader, node: Node | None) -> tuple[Taint, ...]:
+    path = "train.tolerations"
+    found = []
+    for place, text in enumerate(reader.texts(node, path)):
+        try:
+            found.append(parse_taint(text))
+        except InvalidName as error:
+            reader.problem(f"{path}[{place}]", str(error))
+    return tuple(sorted(found))

@@ -16,7 +16,7 @@ class InvalidId(SpecError):
 
 
 class InvalidName(SpecError):
-    """Not a name that a user or project can have."""
+    """Not a name that a user, a project or a queue can have, or no taint."""
 
 
 class InvalidQuantity(SpecError):

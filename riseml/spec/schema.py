@@ -246,6 +246,12 @@ TRAIN: Final = Key(
             "labels", "mapping", "Words of your own, to find experiments.", example="{team: vision}"
         ),
         Key("node_selector", "mapping", "Labels that a node must have.", example="{zone: a}"),
+        Key(
+            "tolerations",
+            "list of texts",
+            "Taints of nodes that its jobs put up with: `key=value`, or `key` for any value.",
+            example="[dedicated=vision, spot]",
+        ),
     ),
 )
 

@@ -13,6 +13,7 @@ from typing import Final
 from riseml.spec import environment
 from riseml.spec.errors import FieldError, InvalidName
 from riseml.spec.ids import check_project_name, check_queue_name
+from riseml.spec.labels import LABEL_KEY, LABEL_VALUE
 from riseml.spec.model import (
     FRAMEWORKS,
     GPU,
@@ -25,6 +26,7 @@ from riseml.spec.model import (
 )
 from riseml.spec.roles import check_roles
 from riseml.spec.sets import MAX_CHILDREN, child_count
+from riseml.spec.taints import MAX_TAINTS, check_taint, format_taint
 from riseml.spec.template import placeholders, unknown_placeholder, variable_name
 
 MAX_COMMANDS: Final = 100
@@ -39,9 +41,6 @@ MAX_SECONDS: Final = 10 * 365 * 86_400
 MAX_GRACE_PERIOD_SECONDS: Final = 3_600
 MAX_ENTRIES: Final = 32
 
-_LABEL_WORD: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
-_LABEL_KEY: Final = re.compile(rf"(?:[a-z0-9](?:[a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_LABEL_WORD}")
-_LABEL_VALUE: Final = re.compile(rf"(?:{_LABEL_WORD})?")
 _OBJECT_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _IMAGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,511}", re.ASCII)
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,63}", re.ASCII)
@@ -59,6 +58,7 @@ def validate(spec: TrainSpec) -> list[FieldError]:
         _check_set,
         _check_env,
         _check_scheduling,
+        _check_tolerations,
         _check_times,
         _check_policies,
         _check_names,
@@ -255,14 +255,29 @@ def _check_scheduling(spec: TrainSpec) -> Iterator[FieldError]:
             )
         for name, value in labels:
             path = f"train.{key}.{name}"
-            if not _LABEL_KEY.fullmatch(name):
+            if not LABEL_KEY.fullmatch(name):
                 yield FieldError(path, f"{name[:80]!r} is no label; use letters, digits, '-_.'")
-            if not _LABEL_VALUE.fullmatch(value):
+            if not LABEL_VALUE.fullmatch(value):
                 yield FieldError(
                     path,
                     f"{value[:80]!r} is no label's value; use up to 63 letters, digits, '-_.', "
                     "with a letter or digit at both ends",
                 )
+
+
+def _check_tolerations(spec: TrainSpec) -> Iterator[FieldError]:
+    path = "train.tolerations"
+    if len(spec.tolerations) > MAX_TAINTS:
+        yield FieldError(
+            path, f"{len(spec.tolerations)} tolerations are too many; {MAX_TAINTS} are allowed"
+        )
+    for place, toleration in enumerate(spec.tolerations):
+        try:
+            check_taint(toleration)
+        except InvalidName as error:
+            yield FieldError(path, str(error))
+        if toleration in spec.tolerations[:place]:
+            yield FieldError(path, f"{format_taint(toleration)} stands here twice; remove one")
 
 
 def _check_times(spec: TrainSpec) -> Iterator[FieldError]:

@@ -7,11 +7,13 @@ import os
 import time
 from pathlib import Path
 
+from riseml.spec.errors import InvalidName
+from riseml.spec.taints import Taint, format_taint, parse_taint
 from riseml.spec.units import format_memory, format_milli
 from riseml.v1 import node_pb2
 from shell.command import UsageError, Values
 from shell.context import Context
-from shell.nodes import foreign_use, gpu_health, gpu_kinds, gpu_place, node_state
+from shell.nodes import foreign_use, gpu_health, gpu_kinds, gpu_place, node_state, node_taints
 from shell.render import Column, age, as_mapping, json_text, local_time, show_list, show_one
 
 
@@ -28,6 +30,7 @@ def list_nodes(context: Context, values: Values) -> int:
             Column("MEMORY", _memory, right=True),
             Column("GPUS", gpu_kinds),
             Column("GPUS USED", _gpus_used, right=True),
+            Column("TAINTS", lambda node: ",".join(node_taints(node))),
             Column("JOBS", lambda node: str(len(node.attempt_ids)), right=True),
             Column("SEEN", lambda node: age(node.last_seen_time, now), right=True),
         ],
@@ -67,6 +70,7 @@ def node_facts(node: node_pb2.Node) -> list[tuple[str, str]]:
         ("state", f"{node_state(node)} ({node.message})" if node.message else node_state(node)),
         ("address", node.address),
         ("labels", "\n".join(f"{key}={value}" for key, value in sorted(node.labels.items()))),
+        ("taints", "\n".join(node_taints(node))),
         ("cpus", f"{_cpus(node)} given to jobs"),
         ("memory", f"{_memory(node)} given to jobs"),
         ("gpus", "\n".join(_gpu(node, gpu) for gpu in node.gpus) or "none"),
@@ -131,6 +135,50 @@ def forget(context: Context, values: Values) -> int:
         return 1
     context.client.nodes.forget(name)
     context.say(f"{name} is forgotten; its jobs may start elsewhere.")
+    return 0
+
+
+def taint(context: Context, values: Values) -> int:
+    """Add taints, or give those that are there another value."""
+    name = values.text("NAME")
+    new = dict(_taint(text) for text in values.words("TAINT"))
+    node = context.client.nodes.get(name)
+    kept = {old.key: old.value for old in node.taints}
+    return _tainted(context, context.client.nodes.set_taints(name, {**kept, **new}.items()))
+
+
+def untaint(context: Context, values: Values) -> int:
+    """Take taints away, by key or as they are written."""
+    name = values.text("NAME")
+    gone = [_taint(text) for text in values.words("TAINT")]
+    node = context.client.nodes.get(name)
+    kept = {old.key: old.value for old in node.taints}
+    for key, value in gone:
+        if key not in kept or (value and kept[key] != value):
+            there = ", ".join(node_taints(node)) or "none"
+            raise UsageError(f"{name} has no taint {format_taint((key, value))}; it has {there}.")
+    for key, _ in gone:
+        kept.pop(key, None)
+    return _tainted(context, context.client.nodes.set_taints(name, kept.items()))
+
+
+def _taint(text: str) -> Taint:
+    try:
+        return parse_taint(text)
+    except InvalidName as error:
+        raise UsageError(f"{error}.") from error
+
+
+def _tainted(context: Context, node: node_pb2.Node) -> int:
+    if context.format == "json":
+        context.out(json_text(as_mapping(node)))
+    taints = node_taints(node)
+    if taints:
+        context.say(
+            f"{node.name} takes only jobs that tolerate {' and '.join(taints)}; what runs goes on."
+        )
+    else:
+        context.say(f"{node.name} has no taints.")
     return 0
 
 

@@ -10,6 +10,7 @@ from controlplane.domain.events import (
     NodeCordoned,
     NodeDisconnected,
     NodeInventoryChanged,
+    NodeTainted,
     NodeTelemetryLate,
     PlanMade,
 )
@@ -185,6 +186,26 @@ def test_labels_are_checked_again() -> None:
     assert "zone=a" in rejected.reason
     world.send(NodeInventoryChanged(inventory(labels=(("zone", "a"),)), 1))
     assert place(world, placement(("train.1", "n1", ()))).started == (E,)
+
+
+def test_taints_are_checked_again() -> None:
+    world = waiting(tolerations=(("spot", ""),))
+    world.send(NodeTainted("n1", (("dedicated", "vision"), ("spot", "yes"))))
+    assert world.cluster.snapshot().nodes[0].taints == (("dedicated", "vision"), ("spot", "yes"))
+    (rejected,) = place(world, placement(("train.1", "n1", ()))).rejected
+    assert "does not tolerate the taint dedicated=vision of node n1" in rejected.reason
+    world.send(NodeTainted("n1", (("spot", "yes"),)))
+    assert world.woke
+    assert place(world, placement(("train.1", "n1", ()))).started == (E,)
+
+
+def test_a_taint_leaves_alone_what_runs_and_stays_when_the_node_comes_back() -> None:
+    world = waiting()
+    world.plan()
+    world.send(NodeTainted("n1", (("spot", ""),)))
+    assert not world.stopped
+    world.connect(epoch=2)
+    assert world.cluster.nodes["n1"].taints == (("spot", ""),)
 
 
 def test_a_node_can_be_selected_by_its_name() -> None:

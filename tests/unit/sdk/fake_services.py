@@ -81,6 +81,24 @@ class _Nodes(node_service_pb2_grpc.NodeServiceServicer):
         self._cluster.enter("ListNodes", context)
         return node_service_pb2.ListNodesResponse(nodes=self._cluster.nodes)
 
+    def GetNode(self, request: Any, context: Any) -> Any:
+        self._cluster.enter("GetNode", context)
+        return node_service_pb2.GetNodeResponse(node=self._node(request.name, context))
+
+    def SetNodeTaints(self, request: Any, context: Any) -> Any:
+        self._cluster.enter("SetNodeTaints", context)
+        node = self._node(request.name, context)
+        del node.taints[:]
+        node.taints.extend(request.taints)
+        return node_service_pb2.SetNodeTaintsResponse(node=node)
+
+    def _node(self, name: str, context: Any) -> node_pb2.Node:
+        for node in self._cluster.nodes:
+            if node.name == name:
+                return node
+        refuse(context, grpc.StatusCode.NOT_FOUND, f"There is no node {name!r}.")
+        raise AssertionError("not reached")
+
     def CordonNode(self, request: Any, context: Any) -> Any:
         self._cluster.enter("CordonNode", context)
         return node_service_pb2.CordonNodeResponse(node=node_pb2.Node(name=request.name))

@@ -12,6 +12,8 @@ from shell.table import TABLE
 KNOWN = Known(
     experiments=(("17", "digits RUNNING"), ("18", "digits FINISHED"), ("9", "cats FAILED")),
     nodes=(("n1", "READY"), ("n2", "LOST")),
+    taints=(("dedicated", "of n1"), ("spot", "of n1, n2")),
+    queues=(("default", ""), ("research", "")),
     users=(("ana", ""), ("bob", "")),
     projects=(("digits", ""), ("cats", "")),
 )
@@ -46,6 +48,10 @@ def suggest(line: str) -> list[str]:
         ("status -p ", ["digits", "cats"]),
         ("status -u b", ["bob"]),
         ("node cordon n", ["n1", "n2"]),
+        ("node taint n", ["n1", "n2"]),
+        ("node taint n1 ", []),
+        ("node untaint n1 ", ["dedicated", "spot"]),
+        ("node untaint n1 spot ", ["dedicated"]),
         ("train -f ", ["a b", "src/", "train.py"]),
         ("train -f .", [".hidden"]),
         ("train -f src/", ["src/model.py"]),

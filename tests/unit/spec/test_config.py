@@ -59,6 +59,7 @@ train:
   volumes: [{name: scratch, mount_path: /scratch, read_only: true}]
   labels: {team: vision, app.kubernetes.io/part: x}
   node_selector: {zone: a}
+  tolerations: [spot, dedicated=vision]
 """
 
 BAD = """\
@@ -135,6 +136,7 @@ def test_every_key_finds_its_place() -> None:
         volumes=(Volume("scratch", "/scratch", read_only=True),),
         labels=(("app.kubernetes.io/part", "x"), ("team", "vision")),
         node_selector=(("zone", "a"),),
+        tolerations=(("dedicated", "vision"), ("spot", "")),
     )
     assert read.warnings == ()
     assert "s3cret" not in repr(read.spec)
@@ -274,6 +276,11 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         ("  run: x\n  volumes: {a: b}\n", "train.volumes", "write a list"),
         ("  run: x\n  labels: {team: 'a b'}\n", "train.labels.team", "label's value"),
         ("  run: x\n  labels: [a]\n", "train.labels", "found a list"),
+        ("  run: x\n  tolerations: [spot, '=x']\n", "train.tolerations[1]", "KEY=VALUE"),
+        ("  run: x\n  tolerations: [a=b=c]\n", "train.tolerations[0]", "no value of a taint"),
+        ("  run: x\n  tolerations: [a, b, a]\n", "train.tolerations", "a stands here twice"),
+        ("  run: x\n  tolerations: {a: b}\n", "train.tolerations", "write a list"),
+        ("  run: x\n  queue: 'a b'\n", "train.queue", "no queue's name"),
         ("  run: x\n  secrets: [a, a]\n", "train.secrets[1]", "twice"),
         ("  run: x\n  framework: tensorflow\n  tensorflow: {tensorboard: maybe}\n",
          "train.tensorflow.tensorboard", "true or false"),
@@ -414,6 +421,9 @@ def test_a_valid_spec_of_the_wire_is_valid_and_absurd_ones_are_not() -> None:
         TrainSpec("p", ("x",), retry=RetryPolicy(("error",), -1)),
         TrainSpec("p", ("x",), volumes=(Volume("a", "/x/../y"), Volume("", "/x"))),
         TrainSpec("p", ("x",), labels=(("a b", "c"),)),
+        TrainSpec("p", ("x",), tolerations=(("a", "b c"),)),
+        TrainSpec("p", ("x",), tolerations=(("", "b"),)),
+        TrainSpec("p", ("x",), tolerations=tuple((f"k{n}", "") for n in range(65))),
     ]
     for spec in absurd:
         assert validate(spec), spec
