@@ -5,7 +5,7 @@ The applier checks placements with these same functions: the two cannot disagree
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -214,10 +214,13 @@ def spec_shape(
     )
 
 
-def running_gang(experiment: Experiment, live: Iterable[Attempt]) -> RunningGang:
-    """An experiment and what its live attempts hold."""
+def running_gang(
+    experiment: Experiment, live: Iterable[Attempt], checkpoints: Mapping[str, float]
+) -> RunningGang:
+    """An experiment and what its live attempts hold; `checkpoints` are write times by attempt."""
     members = []
     stop_times: list[float | None] = []
+    written: list[float] = []
     start_time = None
     for attempt in live:
         members.append(
@@ -231,6 +234,8 @@ def running_gang(experiment: Experiment, live: Iterable[Attempt]) -> RunningGang
             )
         )
         stop_times.append(attempt.stop_time)
+        if attempt.id in checkpoints:
+            written.append(checkpoints[attempt.id])
         begun = attempt.create_time if attempt.start_time is None else attempt.start_time
         if start_time is None or begun < start_time:
             start_time = begun
@@ -248,5 +253,6 @@ def running_gang(experiment: Experiment, live: Iterable[Attempt]) -> RunningGang
         max_duration_seconds=spec.max_duration_seconds,
         members=tuple(members),
         stopping_until=stopping_until,
+        checkpoint_time=max(written, default=None),
         grace_period_seconds=spec.grace_period_seconds,
     )
