@@ -426,7 +426,7 @@ class Cluster:
             self._request_times[key] = experiment.create_time
         if experiment.child_count:
             self.sets[experiment.id] = SetProgress()
-        elif experiment.spec.max_duration_seconds is not None and not experiment.state.ended:
+        elif experiment.max_duration_seconds is not None and not experiment.state.ended:
             self.limited[experiment.id] = None
         if experiment.set_id is not None:
             progress = self.sets[experiment.set_id]

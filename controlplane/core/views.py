@@ -28,7 +28,7 @@ from controlplane.domain.snapshot import (
     RunningGang,
     Shape,
 )
-from riseml.spec.model import GIB, Resources, TrainSpec
+from riseml.spec.model import GIB, Resources
 
 NODE_LABEL: Final = "riseml.com/node"
 
@@ -185,32 +185,29 @@ def gang_request(
         members=tuple([MemberRequest(job.id, job.resources) for job in gang]),
         node_selector=spec.node_selector,
         only_nodes=only_nodes,
-        max_duration_seconds=spec.max_duration_seconds,
+        max_duration_seconds=experiment.max_duration_seconds,
         tolerations=spec.tolerations,
     )
 
 
 def gang_shape(experiment: Experiment, gang: Sequence[Job], only_nodes: tuple[str, ...]) -> Shape:
     """The shape that its `gang_request` has."""
-    wanted = tuple([job.resources for job in gang])
-    return spec_shape(experiment.user_name, experiment.spec, wanted, only_nodes)
+    return shape_of(experiment, tuple([job.resources for job in gang]), only_nodes)
 
 
-def spec_shape(
-    user_name: str,
-    spec: TrainSpec,
-    wanted: tuple[Resources, ...],
-    only_nodes: tuple[str, ...] = (),
+def shape_of(
+    experiment: Experiment, wanted: tuple[Resources, ...], only_nodes: tuple[str, ...] = ()
 ) -> Shape:
-    """The shape of a gang of a spec, whose members want this."""
+    """The shape of an experiment, or of the children of a set, whose members want this."""
+    spec = experiment.spec
     return Shape(
-        user_name,
+        experiment.user_name,
         wanted,
         spec.node_selector,
         only_nodes,
         spec.queue,
         spec.tolerations,
-        spec.max_duration_seconds,
+        experiment.max_duration_seconds,
     )
 
 
@@ -250,7 +247,7 @@ def running_gang(
         queue=spec.queue,
         priority=spec.priority,
         start_time=experiment.create_time if start_time is None else start_time,
-        max_duration_seconds=spec.max_duration_seconds,
+        max_duration_seconds=experiment.max_duration_seconds,
         members=tuple(members),
         stopping_until=stopping_until,
         checkpoint_time=max(written, default=None),
