@@ -274,7 +274,13 @@ def _evict(draft: Draft, eviction: Eviction) -> bool:
     found = False
     for attempt in draft.attempts_of(experiment.id):
         if not attempt.state.ended and not attempt.stop_reason and not is_build(draft, attempt):
-            stop_attempt(draft, attempt, reasons.STOP_PREEMPTED, message=eviction.reason)
+            stop_attempt(
+                draft,
+                attempt,
+                reasons.STOP_PREEMPTED,
+                message=eviction.reason,
+                for_experiment_id=eviction.for_experiment_id,
+            )
             found = True
     if found:
         advance(draft, experiment.id)

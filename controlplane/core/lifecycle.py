@@ -35,6 +35,7 @@ def stop_attempt(
     grace_period_seconds: float | None = None,
     *,
     message: str = "",
+    for_experiment_id: str = "",
 ) -> None:
     """Asks the node to stop it. An attempt that is being stopped keeps its first stop reason."""
     if attempt.state.ended:
@@ -46,6 +47,7 @@ def stop_attempt(
             stop_reason=stop_reason,
             stop_message=message,
             stop_time=draft.now,
+            stopped_for=for_experiment_id,
         )
         draft.put_attempt(stopping)
     elif grace_period_seconds is None:

@@ -30,6 +30,8 @@ class Pictures:
         self._nodes: dict[str, NodeView] = {}
         self._pending = WaitingLines()
         self._running: dict[str, RunningGang] = {}
+        # Whom an experiment was stopped for, until it starts again or the other has started.
+        self._made_room: dict[str, str] = {}
 
     def node_changed(self, name: str) -> None:
         """The node, or what it holds, is another now."""
@@ -77,8 +79,14 @@ class Pictures:
             tuple(self._running.values()),
             queues=tuple(self._queue_views(cluster)),
             users=cluster.use.user_views(),
+            preemptors=self._preemptors(),
         )
         return self._snapshot
+
+    def _preemptors(self) -> tuple[str, ...]:
+        if not self._made_room:
+            return ()
+        return tuple(sorted({one for one in self._made_room.values() if one in self._pending}))
 
     def _queue_views(self, cluster: Cluster) -> Iterator[QueueView]:
         for name in cluster.queue_names():
@@ -100,6 +108,17 @@ class Pictures:
             self._nodes = dict(sorted(self._nodes.items()))
 
     def _refresh_experiment(self, cluster: Cluster, experiment_id: str) -> None:
+        self._show_experiment(cluster, experiment_id)
+        self._made_room.pop(experiment_id, None)
+        for attempt in cluster.attempts_of(experiment_id):
+            if attempt.stopped_for:
+                self._made_room[experiment_id] = attempt.stopped_for
+        if self._made_room and experiment_id not in self._pending:
+            # It waits no more: nobody has to keep room for it again.
+            for victim in [v for v, one in self._made_room.items() if one == experiment_id]:
+                del self._made_room[victim]
+
+    def _show_experiment(self, cluster: Cluster, experiment_id: str) -> None:
         experiment = cluster.experiments.get(experiment_id)
         if experiment is not None and not experiment.is_set and not experiment.state.ended:
             if experiment.state is State.PENDING:
@@ -112,7 +131,7 @@ class Pictures:
             live = [a for a in live if cluster.jobs[a.job_id].rank >= 0]
             if live:
                 self._pending.drop(experiment_id)
-                self._running[experiment_id] = running_gang(experiment, live, cluster.checkpoints)
+                self._running[experiment_id] = running_gang(experiment, live)
                 return
         self._pending.drop(experiment_id)
         self._running.pop(experiment_id, None)

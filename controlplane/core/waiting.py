@@ -32,6 +32,9 @@ class WaitingLines:
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 
+    def __contains__(self, experiment_id: str) -> bool:
+        return experiment_id in self._places
+
     def put(self, gang: GangRequest) -> None:
         """A gang that waits, known or not."""
         known = self._places.get(gang.experiment_id)

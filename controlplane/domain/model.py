@@ -158,14 +158,6 @@ class Experiment:
     start_time: float | None = None
     end_time: float | None = None
     request_id: str = ""
-    # The default of its queue when it was submitted, where its spec names no limit.
-    queue_max_duration_seconds: int | None = None
-
-    @property
-    def max_duration_seconds(self) -> int | None:
-        """How long its jobs may run; None: for ever."""
-        own = self.spec.max_duration_seconds
-        return self.queue_max_duration_seconds if own is None else own
 
     @property
     def is_set(self) -> bool:
@@ -226,6 +218,8 @@ class Attempt:
     stop_message: str = ""
     # When the stop was asked for.
     stop_time: float | None = None
+    # The experiment that it makes room for; "" for none.
+    stopped_for: str = ""
     # Lease of its node ran out while it was there.
     node_lost: bool = False
     exit_code: int | None = None

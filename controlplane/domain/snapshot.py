@@ -82,6 +82,7 @@ class Shape:
     max_duration_seconds: int | None = None
     # UUID of the GPU in probation that it tests; "" for everything that is no such test.
     tests_gpu: str = ""
+    grace_period_seconds: float = 30.0
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -94,6 +95,7 @@ class Shape:
             self.tolerations,
             self.max_duration_seconds,
             self.tests_gpu,
+            self.grace_period_seconds,
         )
         object.__setattr__(self, "_hash", hash(parts))
 
@@ -124,6 +126,8 @@ class GangRequest:
     max_duration_seconds: int | None = None
     tolerations: tuple[tuple[str, str], ...] = ()
     tests_gpu: str = ""
+    # Between SIGTERM and SIGKILL, when it is stopped.
+    grace_period_seconds: float = 30.0
 
     @property
     def shape(self) -> Shape:
@@ -138,6 +142,7 @@ class GangRequest:
             self.tolerations,
             self.max_duration_seconds,
             self.tests_gpu,
+            self.grace_period_seconds,
         )
 
     @property
@@ -231,6 +236,8 @@ class RunningGang:
     checkpoint_time: float | None = None
     # Between SIGTERM and SIGKILL.
     grace_period_seconds: float = 30.0
+    # The experiment that it makes room for; "" when it is stopped for none, or not at all.
+    stopping_for: str = ""
 
     @property
     def end_time(self) -> float | None:
@@ -323,3 +330,5 @@ class Snapshot:
     users: tuple[UserView, ...] = ()
     mix: Mix = ()
     durations: Durations = Durations()
+    # Waiting experiments for which others were stopped, in the order of their ids.
+    preemptors: tuple[str, ...] = ()

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from math import inf
+from operator import itemgetter
 
 from controlplane.domain.model import PlacementStyle
-from controlplane.domain.plan import GangPlacement, Plan, Reservation, WaitingShape
-from controlplane.domain.snapshot import GangRequest, Shape, Snapshot
-from controlplane.scheduler import reservation
-from controlplane.scheduler.order import Order
-from controlplane.scheduler.policy import DEFAULT, Policy
-from controlplane.scheduler.reasons import Explanation, explain, reserved_reason
-from controlplane.scheduler.room import NEVER, Room
-
-PACK = PlacementStyle.PACK
+from controlplane.domain.plan import (
+    Decision,
+    Eviction,
+    GangPlacement,
+    PendingReason,
+    Plan,
+    Reservation,
+    WaitingShape,
+)
+from controlplane.domain.snapshot import (
+    GangRequest,
+    Line,
+    MemberPlacement,
+    Shape,
+    Snapshot,
+)
+from controlplane.scheduler import decisions, reasons, reservation
+from controlplane.scheduler.order import make_order
+from controlplane.scheduler.policy import DEFAULT, Backfill, Policy
+from controlplane.scheduler.preemption import SOON_SECONDS, Preemption
+from controlplane.scheduler.quota import Accounts, total
+from controlplane.scheduler.room import NEVER, Room, Row
+from controlplane.scheduler.timeline import Opening, Timeline
 
 
 class Scheduler:
     """Plans one snapshot after the other. What it keeps between them only makes it faster."""
 
     def __init__(self, policy: Policy = DEFAULT) -> None:
+        self._policy = policy
         self._room = Room(policy)
 
     def schedule(self, snapshot: Snapshot, now: float) -> Plan:
@@ -28,7 +46,7 @@ class Scheduler:
         Equal input gives an equal plan, whatever was planned before.
         """
         self._room.load(snapshot)
-        return _plan(self._room, snapshot, now)
+        return Cycle(self._room, snapshot, now, self._policy).run()
 
 
 def schedule(snapshot: Snapshot, now: float, policy: Policy = DEFAULT) -> Plan:
@@ -38,83 +56,294 @@ def schedule(snapshot: Snapshot, now: float, policy: Policy = DEFAULT) -> Plan:
 
 @dataclass(slots=True)
 class _Blocked:
-    """All gangs of one kind that wait; the first stands for all of them."""
+    """All gangs of one shape that wait; the first stands for all of them."""
 
     first: GangRequest
-    # Whether open nodes could not hold it even if nothing else ran.
-    too_large: bool = False
-    explanation: Explanation = ((), False)
+    # The highest of them.
+    priority: int
+    # What is known already; None: there is no room, and why is found at the end.
+    reason: PendingReason | None = None
+    impossible: bool = False
 
 
-@dataclass(slots=True)
-class _Cycle:
-    room: Room
-    now: float
-    placements: list[GangPlacement] = field(default_factory=list)
-    waiting: dict[Shape, _Blocked] = field(default_factory=dict)
-    reserved: tuple[GangRequest, Reservation] | None = None
+class Cycle:
+    """One look at a snapshot. `room` shows it, and is left in disorder."""
 
+    def __init__(self, room: Room, snapshot: Snapshot, now: float, policy: Policy) -> None:
+        self._room = room
+        self._snapshot = snapshot
+        self._now = now
+        self._policy = policy
+        self._accounts = Accounts(snapshot, room.capacity, now)
+        self._timeline = Timeline(room, snapshot.running, now)
+        self._order = make_order(snapshot.pending, self._accounts, policy, now)
+        self._preemption = Preemption(room, self._timeline, self._accounts, snapshot, now)
+        self._placed: dict[str, tuple[MemberPlacement, ...]] = {}
+        self._evictions: list[Eviction] = []
+        self._reservations: dict[str, Reservation] = {}
+        # How long those with a reservation have waited, in seconds.
+        self._waited: dict[str, float] = {}
+        self._decisions: list[Decision] = []
+        self._waiting: dict[Shape, _Blocked] = {}
+        # By kind: gangs of it that end then or later do not fit.
+        self._full: dict[Hashable, float] = {}
+        # Kinds for which looking ahead was in vain.
+        self._no_opening: set[Hashable] = set()
+        self._no_room_ever: set[Hashable] = set()
+        # Queues of which somebody has a reservation.
+        self._reserved_queues: set[str] = set()
+        # Whether room is kept for one of whom nobody knows when it can start.
+        self._open_ended = False
 
-def _plan(room: Room, snapshot: Snapshot, now: float) -> Plan:
-    cycle = _Cycle(room, now)
-    # 1. Who comes first.
-    order = Order(snapshot.pending)
-    while (first := order.first()) is not None:
-        gang, line = first
-        # 2. What did not fit does not fit a moment later: room only becomes less in a cycle.
-        blocked = cycle.waiting.get(line.shape)
-        if blocked is None:
-            # 3. All members find a place on the scratch copy, or none keeps one.
-            members = room.place(gang, PACK, None)
-            if members is not None:
-                cycle.placements.append(GangPlacement(gang.experiment_id, members))
+    def run(self) -> Plan:
+        """The steps of the cycle."""
+        order = self._order
+        # 1. Those that others were stopped for, and of each queue the one that has waited too long,
+        # if there is one, come before anybody else.
+        for gang, line in self._first_served():
+            if self._is_within_limit(gang, line) and not self._start(gang, line):
+                self._keep_room(gang, line, first_served=True)
+        # 2. All others in their order: a gang starts whole, or not at all and waits.
+        while (first := order.first()) is not None:
+            gang, line = first
+            if gang.experiment_id in self._placed:
                 order.take()
-                continue
-            blocked = _Blocked(gang)
-        # 4. It waits, and with it all that stand behind it in its line; when it has waited long
-        # (they have not waited longer), room is kept for it from those that come after it.
-        cycle.waiting[line.shape] = blocked
-        if cycle.reserved is None:
-            _reserve(cycle, gang, blocked)
-        order.drop()
-    # 5. Why each waits, with the numbers of the end of this cycle.
-    _explain(cycle)
-    waiting = [
-        WaitingShape(shape, *found.explanation, priority=found.first.priority)
-        for shape, found in cycle.waiting.items()
-    ]
-    return Plan(
-        version=snapshot.version,
-        placements=tuple(cycle.placements),
-        reservations=() if cycle.reserved is None else (cycle.reserved[1],),
-        waiting=tuple(waiting),
-    )
+            elif not self._is_within_limit(gang, line):
+                order.drop()
+            elif self._start(gang, line) or self._keep_room(gang, line):
+                # Even if it waits, room may be kept for the next of its line as well.
+                order.take()
+            else:
+                # Those behind it in its line can do no better.
+                order.drop()
+                if self._policy.backfill is Backfill.NONE and self._room.could_hold(gang):
+                    self._stop_all_behind(gang)
+        # 3. Why each of those waits, with the numbers of the end of this cycle.
+        return Plan(
+            version=self._snapshot.version,
+            placements=tuple([GangPlacement(*placed) for placed in self._placed.items()]),
+            evictions=tuple(self._evictions),
+            reservations=tuple(self._reservations.values()),
+            waiting=tuple(self._explained()) if self._policy.explain else (),
+            decisions=tuple(self._decisions),
+        )
+
+    def _first_served(self) -> Iterator[tuple[GangRequest, Line]]:
+        wanted = set(self._snapshot.preemptors)
+        if wanted:
+            found = [
+                (gang.rank, gang, line)
+                for line in self._snapshot.pending.lines
+                for gang in line
+                if gang.experiment_id in wanted
+            ]
+            found.sort(key=itemgetter(0))
+            yield from [(gang, line) for _, gang, line in found]
+        for gang, line in self._order.overdue():
+            if gang.experiment_id not in wanted:
+                yield gang, line
+
+    # --- starting
+
+    def _is_within_limit(self, gang: GangRequest, line: Line) -> bool:
+        queue = self._accounts.queue(line.shape.queue)
+        if queue.queue.limit_gpu_milli is None:
+            return True
+        wanted = total(line.shape.resources).gpu_milli
+        if queue.allows(wanted):
+            return True
+        reason, impossible = reasons.queue_limit(queue, wanted)
+        self._note_waiting(gang, line, reason, impossible)
+        if self._now - gang.submit_time > reservation.RESERVE_AFTER_SECONDS and not impossible:
+            queue.leave_room_below_limit(wanted)
+        return False
+
+    def _start(self, gang: GangRequest, line: Line) -> bool:
+        """Places a gang, if there is room."""
+        kind, style, until = self._kind(line), self._style(line), self._until(gang)
+        # What did not fit does not fit a moment later: room only becomes less in a cycle.
+        full_from = self._full.get(kind)
+        if full_from is None or (until is not None and until < full_from):
+            members = self._room.place(gang, style, until)
+            if members is not None:
+                self._note_start(gang, line, members)
+                return True
+            self._full[kind] = inf if until is None else until
+        self._note_waiting(gang, line)
+        return False
+
+    def _note_start(
+        self, gang: GangRequest, line: Line, members: tuple[MemberPlacement, ...]
+    ) -> None:
+        shape = line.shape
+        self._placed[gang.experiment_id] = members
+        self._accounts.add(shape.queue, shape.user_name, total(shape.resources))
+        self._timeline.start(gang, members)
+        if self._policy.explain:
+            self._decisions.append(decisions.placed(gang, members, self._room.choices()))
+
+    def _note_waiting(
+        self,
+        gang: GangRequest,
+        line: Line,
+        reason: PendingReason | None = None,
+        impossible: bool = False,
+    ) -> None:
+        known = self._waiting.get(line.shape)
+        if known is None:
+            self._waiting[line.shape] = _Blocked(gang, gang.priority, reason, impossible)
+        elif gang.priority > known.priority:
+            known.priority = gang.priority
+
+    def _kind(self, line: Line) -> Hashable:
+        """Equal for gangs that fit or do not fit alike."""
+        return (self._room.kind_of(line.shape), self._style(line))
+
+    def _style(self, line: Line) -> PlacementStyle:
+        return self._accounts.queue(line.shape.queue).queue.placement
+
+    def _until(self, gang: GangRequest) -> float | None:
+        """When it ends at the latest if it starts now."""
+        seconds = longest_seconds(gang)
+        return None if seconds is None else self._now + seconds
+
+    # --- keeping room for those that cannot start
+
+    def _keep_room(self, gang: GangRequest, line: Line, first_served: bool = False) -> bool:
+        """Stops others for it, or reserves what becomes free, if it is one of those for whom that
+        is done.
+        """
+        if gang.experiment_id in self._reservations:
+            return True
+        kind, style = self._kind(line), self._style(line)
+        may_preempt = self._policy.preemption and self._preemption.may_help(gang, kind)
+        may_reserve = self._may_reserve(line, first_served)
+        if not may_preempt and not may_reserve:
+            return False
+        seconds = longest_seconds(gang)
+        opening = None
+        if kind not in self._no_opening:
+            opening = self._timeline.earliest(gang, style, seconds)
+            if opening is None:
+                self._no_opening.add(kind)
+        soon = opening is not None and opening.time <= self._now + SOON_SECONDS
+        if may_preempt and not soon:
+            made = self._preemption.make_room(gang, kind, style, seconds)
+            if made is not None:
+                evictions, opening = made
+                self._evictions.extend(evictions)
+                self._reserve(gang, line, opening)
+                return True
+        if opening is not None and (may_reserve or self._was_preempted_for(gang, opening)):
+            self._reserve(gang, line, opening)
+            return True
+        return opening is None and may_reserve and self._reserve_open_ended(gang, line)
+
+    def _may_reserve(self, line: Line, first_served: bool) -> bool:
+        match self._policy.backfill:
+            case Backfill.NONE:
+                return False
+            case Backfill.EASY:
+                return not self._reservations
+            case Backfill.RESERVATION:
+                return (
+                    first_served
+                    or len(self._reservations) < self._policy.reservations
+                    or line.shape.queue not in self._reserved_queues
+                )
+
+    def _was_preempted_for(self, gang: GangRequest, opening: Opening) -> bool:
+        return any(one.stopping_for == gang.experiment_id for one in opening.waits_for)
+
+    def _reserve(self, gang: GangRequest, line: Line, opening: Opening) -> None:
+        self._timeline.keep(gang, opening)
+        if opening.time <= self._now + SOON_SECONDS:
+            self._preemption.promise(gang)
+        self._note_reservation(
+            gang,
+            line,
+            Reservation(
+                gang.experiment_id,
+                opening.time,
+                tuple(dict.fromkeys(member.node_name for member in opening.members)),
+                opening.members,
+                reasons.preempting(gang, opening, self._now),
+            ),
+        )
+
+    def _reserve_open_ended(self, gang: GangRequest, line: Line) -> bool:
+        """Nobody knows when there will be room: nodes are emptied for one such gang at a time."""
+        kind = self._kind(line)
+        waited = self._now - gang.submit_time
+        if self._open_ended or waited <= reservation.RESERVE_AFTER_SECONDS:
+            return False
+        if kind in self._no_room_ever:
+            return False
+        members = reservation.nodes_that_lack_least(self._room, gang)
+        if members is None:
+            self._no_room_ever.add(kind)
+            return False
+        self._open_ended = True
+        self._timeline.keep_whatever_becomes_free(gang.experiment_id, members)
+        names = tuple(dict.fromkeys(member.node_name for member in members))
+        reserved = Reservation(gang.experiment_id, inf, names, members)
+        self._note_reservation(gang, line, reserved)
+        return True
+
+    def _note_reservation(self, gang: GangRequest, line: Line, reserved: Reservation) -> None:
+        self._reservations[gang.experiment_id] = reserved
+        self._reserved_queues.add(line.shape.queue)
+        waited = self._waited[gang.experiment_id] = self._now - gang.submit_time
+        if self._policy.explain:
+            self._decisions.append(decisions.reserved(reserved, waited, self._now))
+
+    def _stop_all_behind(self, gang: GangRequest) -> None:
+        while (first := self._order.first()) is not None:
+            behind, line = first
+            self._note_waiting(behind, line, reasons.behind(gang))
+            self._order.drop()
+
+    # --- saying why
+
+    def _explained(self) -> Iterator[WaitingShape]:
+        """The reasons of each kind are found once, whatever the number of gangs that are of it."""
+        if not self._waiting:
+            return
+        rows = self._room.rows()
+        known: dict[Hashable, reasons.Explanation] = {}
+        for shape, blocked in self._waiting.items():
+            if blocked.reason is not None:
+                found: reasons.Explanation = ((blocked.reason,), blocked.impossible)
+            else:
+                style = self._accounts.queue(shape.queue).queue.placement
+                kind = (self._room.kind_of(shape), style)
+                if kind not in known:
+                    known[kind] = self._explain(rows, blocked.first, style)
+                found = known[kind]
+            yield WaitingShape(shape, *found, priority=blocked.priority)
+
+    def _explain(
+        self, rows: Sequence[Row], gang: GangRequest, style: PlacementStyle
+    ) -> reasons.Explanation:
+        if self._reservations:
+            mark = self._room.mark()
+            members = self._room.place(gang, style, NEVER)
+            self._room.undo(mark)
+            if members is not None:
+                # It would start now if nothing were kept for others.
+                return ((self._reserved_reason(members),), False)
+        return reasons.explain(rows, gang)
+
+    def _reserved_reason(self, members: Sequence[MemberPlacement]) -> PendingReason:
+        """Of the reservations on these nodes, the first in the scheduler's order."""
+        names = {member.node_name for member in members}
+        kept = [one for one in self._reservations.values() if not names.isdisjoint(one.node_names)]
+        first = kept[0] if kept else next(iter(self._reservations.values()))
+        return reasons.reserved(first, self._waited[first.experiment_id], self._now)
 
 
-def _reserve(cycle: _Cycle, gang: GangRequest, blocked: _Blocked) -> None:
-    waited = cycle.now - gang.submit_time
-    if waited <= reservation.RESERVE_AFTER_SECONDS or blocked.too_large:
-        return
-    members = reservation.nodes_that_lack_least(cycle.room, gang)
-    if members is None:
-        blocked.too_large = True
-        return
-    cycle.room.hold(members, gang.experiment_id, float("inf"))
-    names = tuple(dict.fromkeys(member.node_name for member in members))
-    reserved = Reservation(gang.experiment_id, float("inf"), names, members)
-    cycle.reserved = (gang, reserved)
-
-
-def _explain(cycle: _Cycle) -> None:
-    room = cycle.room
-    rows = room.rows()
-    for blocked in cycle.waiting.values():
-        mark = room.mark()
-        if cycle.reserved is not None and room.place(blocked.first, PACK, NEVER) is not None:
-            # It would start now if nothing were kept for another.
-            holder, kept = cycle.reserved
-            reason = reserved_reason(kept, cycle.now - holder.submit_time)
-            blocked.explanation = ((reason,), False)
-        else:
-            blocked.explanation = explain(rows, blocked.first)
-        room.undo(mark)
+def longest_seconds(gang: GangRequest) -> float | None:
+    """How long it holds its places at the most; None: nothing bounds it."""
+    if gang.max_duration_seconds is None:
+        return None
+    return gang.max_duration_seconds + gang.grace_period_seconds

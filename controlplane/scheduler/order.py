@@ -1,38 +1,197 @@
-"""Who comes first: higher priority, then earlier submission, then the id (`GangRequest.rank`)."""
+"""Who comes first. The rule, from the outside in:
+
+1. queues: those that hold less than their guarantee, then by what they hold and lately used for
+   their weight, the least first (`QueueAccount.rank`);
+2. within a queue: higher priority;
+3. within a priority: those that have waited longer than the policy's patience, oldest first;
+4. then users by what they hold and lately used in this queue, the least first, in coarse steps
+   (`Account.level`);
+5. then the shortest by its max_duration, the oldest, the id.
+
+Gangs of a line differ in age alone, so a line costs something only while gangs are taken from it.
+"""
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
+from typing import Final, Protocol
 
-from controlplane.domain.snapshot import Backlog, GangRequest, Line, Rank
+from controlplane.domain.snapshot import Backlog, GangRequest, Line
+from controlplane.scheduler.policy import Ordering, Policy
+from controlplane.scheduler.quota import Accounts, QueueAccount
+
+UNKNOWN_ESTIMATE_SECONDS: Final = 86_400.0
+"""How long a gang is taken to run when neither it nor its queue says."""
+
+Urgency = tuple[int, bool, float, float, float, int, str]
+"""Priority, not overdue, then of those that are: when they came; of the others: level of the user
+and estimate; then when they came, and the id. The lowest comes first.
+"""
 
 
-class Order:
-    """Goes through the gangs of a queue by rank, whatever the order of its lines.
-
-    A line costs something only while gangs are taken from it.
-    """
-
-    def __init__(self, queue: Backlog) -> None:
-        self._heap: list[tuple[Rank, int, Line]] = [(line[0].rank, 0, line) for line in queue.lines]
-        heapq.heapify(self._heap)
+class Order(Protocol):
+    """Goes through the gangs that wait; what is placed in between is known to the accounts."""
 
     def first(self) -> tuple[GangRequest, Line] | None:
         """The next gang and the line it stands in; None after the last."""
+        ...
+
+    def take(self) -> None:
+        """Goes on behind the first gang: it is placed."""
+        ...
+
+    def drop(self) -> None:
+        """Goes on without all that stands in the line of the first gang."""
+        ...
+
+    def overdue(self) -> Iterator[tuple[GangRequest, Line]]:
+        """The first gang of each queue, if it has waited for too long."""
+        ...
+
+
+def make_order(pending: Backlog, accounts: Accounts, policy: Policy, now: float) -> Order:
+    """The order that a policy asks for."""
+    if policy.order is Ordering.FAIR:
+        return FairOrder(pending, accounts, policy.patience_seconds, now)
+    return AgeOrder(pending, by_priority=policy.order is Ordering.PRIORITY)
+
+
+class AgeOrder:
+    """Whoever came first, whatever the queue; perhaps by priority before that."""
+
+    def __init__(self, pending: Backlog, *, by_priority: bool) -> None:
+        self._by_priority = by_priority
+        self._heap = [(self._rank(line[0]), 0, line) for line in pending.lines]
+        heapq.heapify(self._heap)
+
+    def _rank(self, gang: GangRequest) -> tuple[int, float, int, str]:
+        return gang.rank if self._by_priority else (0, *gang.rank[1:])
+
+    def first(self) -> tuple[GangRequest, Line] | None:
         if not self._heap:
             return None
         _, position, line = self._heap[0]
         return line[position], line
 
     def take(self) -> None:
-        """Goes on behind the first gang."""
         _, position, line = self._heap[0]
         position += 1
         if position < len(line):
-            heapq.heapreplace(self._heap, (line[position].rank, position, line))
+            heapq.heapreplace(self._heap, (self._rank(line[position]), position, line))
         else:
             heapq.heappop(self._heap)
 
     def drop(self) -> None:
-        """Goes on without all that stands in the line of the first gang."""
+        heapq.heappop(self._heap)
+
+    def overdue(self) -> Iterator[tuple[GangRequest, Line]]:
+        return iter(())
+
+
+class FairOrder:
+    """The rule above."""
+
+    def __init__(
+        self, pending: Backlog, accounts: Accounts, patience_seconds: float, now: float
+    ) -> None:
+        by_queue: dict[str, list[Line]] = {}
+        for line in pending.lines:
+            by_queue.setdefault(line.shape.queue, []).append(line)
+        overdue_since = now - patience_seconds
+        self._single = len(by_queue) == 1
+        self._queues = [
+            (
+                # A queue alone is first, whatever it holds.
+                (False, 0.0, name) if self._single else accounts.queue(name).rank,
+                _QueueOrder(name, lines, accounts, overdue_since),
+            )
+            for name, lines in by_queue.items()
+        ]
+        heapq.heapify(self._queues)
+
+    def first(self) -> tuple[GangRequest, Line] | None:
+        while self._queues:
+            first = self._queues[0][1].first()
+            if first is not None:
+                return first
+            heapq.heappop(self._queues)
+        return None
+
+    def take(self) -> None:
+        _, queue = self._queues[0]
+        queue.take()
+        if not self._single:
+            heapq.heapreplace(self._queues, (queue.account.rank, queue))
+
+    def drop(self) -> None:
+        self._queues[0][1].drop()
+
+    def overdue(self) -> Iterator[tuple[GangRequest, Line]]:
+        for _, queue in sorted(self._queues, key=lambda entry: entry[0]):
+            first = queue.first()
+            if first is not None and queue.is_overdue(first[0]):
+                yield first
+
+
+class _QueueOrder:
+    """The gangs of one queue."""
+
+    def __init__(
+        self, name: str, lines: list[Line], accounts: Accounts, overdue_since: float
+    ) -> None:
+        self._name = name
+        self._accounts = accounts
+        self._overdue_since = overdue_since
+        default = accounts.settings_of(name).default_max_duration_seconds
+        self._default = UNKNOWN_ESTIMATE_SECONDS if default is None else float(default)
+        # Of a user alone the level makes no difference.
+        self._levelled = any(line.shape.user_name != lines[0].shape.user_name for line in lines)
+        self._heap = [(self._urgency(line[0], line), 0, line) for line in lines]
+        heapq.heapify(self._heap)
+
+    @property
+    def account(self) -> QueueAccount:
+        return self._accounts.queue(self._name)
+
+    def is_overdue(self, gang: GangRequest) -> bool:
+        return gang.submit_time < self._overdue_since
+
+    def _urgency(self, gang: GangRequest, line: Line) -> Urgency:
+        came, name = gang.submit_time, gang.experiment_id
+        if came < self._overdue_since:
+            return (-line.priority, False, 0.0, 0.0, came, len(name), name)
+        shape = line.shape
+        level = self._level(shape.user_name) if self._levelled else 0
+        limit = shape.max_duration_seconds
+        estimate = self._default if limit is None else float(limit)
+        return (-line.priority, True, level, estimate, came, len(name), name)
+
+    def _level(self, user_name: str) -> int:
+        return self._accounts.user(self._name, user_name).level
+
+    def first(self) -> tuple[GangRequest, Line] | None:
+        heap = self._heap
+        while heap:
+            urgency, position, line = heap[0]
+            gang = line[position]
+            if self._levelled and urgency[1]:
+                # The user was given something since: its gangs may come later now.
+                level = self._level(line.shape.user_name)
+                if level != urgency[2]:
+                    heapq.heapreplace(heap, (self._urgency(gang, line), position, line))
+                    continue
+            return gang, line
+        return None
+
+    def take(self) -> None:
+        _, position, line = self._heap[0]
+        position += 1
+        if position < len(line):
+            entry = (self._urgency(line[position], line), position, line)
+            heapq.heapreplace(self._heap, entry)
+        else:
+            heapq.heappop(self._heap)
+
+    def drop(self) -> None:
         heapq.heappop(self._heap)

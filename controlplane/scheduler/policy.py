@@ -50,8 +50,14 @@ class Policy:
     placement: Placement = Placement.RISEML
     order: Ordering = Ordering.FAIR
     backfill: Backfill = Backfill.RESERVATION
+    # How many of the first that do not fit get a reservation (EASY: one).
+    reservations: int = 8
+    # Who has waited longer than this comes before everybody of its queue and priority.
+    patience_seconds: float = 72 * 3600.0
     # Whether running gangs are stopped for those that wait.
     preemption: bool = True
+    # Whether the plan says why the others wait, and why those that start do so where they do.
+    explain: bool = True
     # For what is drawn at random; equal seeds give equal plans.
     seed: int = 0
 

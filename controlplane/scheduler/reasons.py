@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import isinf
 from typing import Final
 
 from controlplane.domain.plan import PendingCode, PendingReason, Reservation
 from controlplane.domain.snapshot import GangRequest, NodeView
+from controlplane.scheduler.decisions import about
 from controlplane.scheduler.feasibility import gpu_matches, has_labels
+from controlplane.scheduler.quota import QueueAccount
 from controlplane.scheduler.room import Row, largest_first
+from controlplane.scheduler.timeline import Opening
 from riseml.spec.gpus import models_in_words
 from riseml.spec.model import GPU, Resources
-from riseml.spec.units import format_duration, format_memory, format_milli
+from riseml.spec.taints import format_taint, untolerated
+from riseml.spec.units import format_memory, format_milli
 
 Explanation = tuple[tuple[PendingReason, ...], bool]
 """The reasons, and whether no node of this cluster could ever hold it."""
@@ -27,6 +32,7 @@ class _What(Enum):
     GPUS = "GPUs"
     CPUS = "CPUs"
     MEMORY = "memory"
+    SHM = "shared memory"
     PORTS = "ports"
     NONE = ""
 
@@ -38,14 +44,17 @@ _IMPORTANCE: Final[Sequence[_Kind]] = (
     (PendingCode.GPUS_BUSY, _What.GPUS),
     (PendingCode.CPU_BUSY, _What.CPUS),
     (PendingCode.MEMORY_BUSY, _What.MEMORY),
+    (PendingCode.SHM_BUSY, _What.SHM),
     (PendingCode.PORTS_BUSY, _What.PORTS),
     (PendingCode.GPUS_UNUSABLE, _What.GPUS),
     (PendingCode.NODES_CLOSED, _What.NONE),
     (PendingCode.TOO_LARGE, _What.GPUS),
     (PendingCode.TOO_LARGE, _What.CPUS),
     (PendingCode.TOO_LARGE, _What.MEMORY),
+    (PendingCode.TOO_LARGE, _What.SHM),
     (PendingCode.NO_MATCHING_GPU, _What.NONE),
     (PendingCode.NO_MATCHING_LABELS, _What.NONE),
+    (PendingCode.TAINTED, _What.NONE),
     (PendingCode.OTHER_USERS_NODE, _What.NONE),
     (PendingCode.PINNED, _What.NONE),
 )
@@ -54,6 +63,7 @@ _FOR_EVER: Final = frozenset(
         PendingCode.TOO_LARGE,
         PendingCode.NO_MATCHING_GPU,
         PendingCode.NO_MATCHING_LABELS,
+        PendingCode.TAINTED,
         PendingCode.OTHER_USERS_NODE,
         PendingCode.PINNED,
     }
@@ -100,13 +110,50 @@ def explain(rows: Sequence[Row], gang: GangRequest) -> Explanation:
     return tuple(reasons), never is not None
 
 
-def reserved_reason(kept: Reservation, waited_seconds: float) -> PendingReason:
-    """There is room, but it is kept for another."""
-    waited = format_duration(int(waited_seconds) // 60 * 60)
+def reserved(kept: Reservation, waited_seconds: float, now: float) -> PendingReason:
+    """There is room, but it is kept for another, who has waited so long."""
     words = f"The room there is on {_list(kept.node_names)} is kept for {kept.experiment_id}"
+    if isinf(kept.start_time):
+        words += f", which has waited for {about(waited_seconds)}"
+    else:
+        words += f", which starts in {about(kept.start_time - now)} at the latest"
+    return PendingReason(PendingCode.RESERVED, words, kept.node_names)
+
+
+def behind(first: GangRequest) -> PendingReason:
+    """Nobody may pass the first that does not fit."""
     return PendingReason(
-        PendingCode.RESERVED, f"{words}, which has waited for {waited}", kept.node_names
+        PendingCode.RESERVED, f"It waits for its turn, after {first.experiment_id}"
     )
+
+
+def queue_limit(queue: QueueAccount, wanted_milli: int) -> tuple[PendingReason, bool]:
+    """Its queue may not hold so much more; and whether it never may."""
+    limit = queue.queue.limit_gpu_milli or 0
+    name, held = queue.queue.name, queue.held.gpu_milli
+    words = f"Queue {name} may hold {format_milli(limit)} GPUs at once: "
+    if wanted_milli > limit:
+        words += f"this experiment asks for {format_milli(wanted_milli)}"
+    else:
+        words += f"it holds {format_milli(held)}, and this experiment asks for "
+        words += format_milli(wanted_milli)
+        if held + wanted_milli <= limit:
+            words += "; what is left is kept for one that has waited longer"
+    left = max(0, limit - held)
+    reason = PendingReason(PendingCode.QUEUE_LIMIT, words, (), wanted_milli, left)
+    return reason, wanted_milli > limit
+
+
+def preempting(gang: GangRequest, opening: Opening, now: float) -> PendingReason | None:
+    """Others are being stopped for it; None if nobody is."""
+    leaving = [one for one in opening.waits_for if one.stopping_for == gang.experiment_id]
+    if not leaving:
+        return None
+    names = _list([one.experiment_id for one in leaving])
+    verb = "makes" if len(leaving) == 1 else "make"
+    words = f"{names} {verb} room for it, within {about(opening.time - now)}"
+    nodes = tuple(dict.fromkeys(member.node_name for member in opening.members))
+    return PendingReason(PendingCode.PREEMPTING, words, nodes)
 
 
 # --- counting
@@ -165,6 +212,8 @@ def _barred(node: NodeView, gang: GangRequest) -> _Obstacle | None:
         return PendingCode.PINNED, _What.NONE, 0
     if gang.node_selector and not has_labels(node, gang.node_selector):
         return PendingCode.NO_MATCHING_LABELS, _What.NONE, 0
+    if untolerated(node.taints, gang.tolerations) is not None:
+        return PendingCode.TAINTED, _What.NONE, 0
     if node.only_user and node.only_user != gang.user_name:
         return PendingCode.OTHER_USERS_NODE, _What.NONE, 0
     return None
@@ -182,6 +231,8 @@ def _too_small(node: NodeView, wanted: Resources) -> _Obstacle | None:
         return PendingCode.TOO_LARGE, _What.CPUS, node.cpu_milli
     if wanted.memory_bytes > node.memory_bytes:
         return PendingCode.TOO_LARGE, _What.MEMORY, node.memory_bytes
+    if node.shm_bytes and wanted.shm_bytes > node.shm_bytes:
+        return PendingCode.TOO_LARGE, _What.SHM, node.shm_bytes
     return None
 
 
@@ -199,6 +250,8 @@ def _busy(node: Row, wanted: Resources, ports: int) -> _Obstacle | None:
         return PendingCode.CPU_BUSY, _What.CPUS, max(0, node.free_cpu_milli)
     if node.free_memory_bytes < wanted.memory_bytes:
         return PendingCode.MEMORY_BUSY, _What.MEMORY, max(0, node.free_memory_bytes)
+    if view.shm_bytes and node.free_shm_bytes < wanted.shm_bytes:
+        return PendingCode.SHM_BUSY, _What.SHM, max(0, node.free_shm_bytes)
     if node.free_ports < ports:
         return PendingCode.PORTS_BUSY, _What.PORTS, max(0, node.free_ports)
     return None
@@ -223,21 +276,30 @@ def _room_now(node: Row, wanted: Resources) -> int:
         for milli, view in zip(node.gpu_free, node.view.gpus, strict=True)
         if gpu_matches(view.gpu, wanted)
     ]
-    return _times(wanted, node.free_cpu_milli, node.free_memory_bytes, matching)
+    shm = node.free_shm_bytes if node.view.shm_bytes else None
+    return _times(wanted, node.free_cpu_milli, node.free_memory_bytes, shm, matching)
 
 
 def _room_when_empty(view: NodeView, wanted: Resources) -> int:
     """How many such members the whole node would hold, its unusable GPUs counted as usable."""
     matching = [GPU for gpu in view.gpus if gpu_matches(gpu.gpu, wanted)]
-    return _times(wanted, view.cpu_milli, view.memory_bytes, matching)
+    return _times(wanted, view.cpu_milli, view.memory_bytes, view.shm_bytes or None, matching)
 
 
-def _times(wanted: Resources, cpu_milli: int, memory_bytes: int, gpus: Sequence[int]) -> int:
+def _times(
+    wanted: Resources,
+    cpu_milli: int,
+    memory_bytes: int,
+    shm_bytes: int | None,
+    gpus: Sequence[int],
+) -> int:
     limits = []
     if wanted.cpu_milli:
         limits.append(cpu_milli // wanted.cpu_milli)
     if wanted.memory_bytes:
         limits.append(memory_bytes // wanted.memory_bytes)
+    if wanted.shm_bytes and shm_bytes is not None:
+        limits.append(shm_bytes // wanted.shm_bytes)
     if wanted.gpu_milli >= GPU:
         limits.append(GPU * sum(1 for milli in gpus if milli == GPU) // wanted.gpu_milli)
     elif wanted.gpu_milli:
@@ -275,7 +337,7 @@ def _words(
     nodes: Sequence[Row],
 ) -> str:
     has = "has" if len(nodes) == 1 else "have"
-    few = "too little" if what is _What.MEMORY else "too few"
+    few = "too little" if what in (_What.MEMORY, _What.SHM) else "too few"
     unit = _gpu_words(wanted, "s") if what is _What.GPUS else what.value
     match code:
         case PendingCode.GPUS_BUSY if wanted.gpu_milli < GPU:
@@ -292,6 +354,11 @@ def _words(
         case PendingCode.NO_MATCHING_LABELS:
             labels = [f"{key}={value}" for key, value in gang.node_selector]
             return f"{has} not the label{'s' if len(labels) > 1 else ''} {', '.join(labels)}"
+        case PendingCode.TAINTED:
+            found = [untolerated(node.view.taints, gang.tolerations) for node in nodes]
+            taints = sorted({format_taint(taint) for taint in found if taint is not None})
+            plural = "s" if len(taints) > 1 else ""
+            return f"{has} the taint{plural} {_list(taints)}, which it does not tolerate"
         case PendingCode.OTHER_USERS_NODE:
             users = sorted({node.view.only_user for node in nodes})
             return f"only {'runs' if len(nodes) == 1 else 'run'} jobs of {_list(users)}"
@@ -326,6 +393,8 @@ def _needed(what: _What, wanted: Resources) -> int:
             return wanted.cpu_milli
         case _What.MEMORY:
             return wanted.memory_bytes
+        case _What.SHM:
+            return wanted.shm_bytes
         case _What.PORTS:
             return 1
         case _What.NONE:
@@ -333,7 +402,7 @@ def _needed(what: _What, wanted: Resources) -> int:
 
 
 def _amount(what: _What, amount: int) -> str:
-    if what is _What.MEMORY:
+    if what in (_What.MEMORY, _What.SHM):
         return format_memory(amount)
     return str(amount) if what is _What.PORTS else format_milli(amount)
 

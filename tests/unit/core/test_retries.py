@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from controlplane.domain.events import NodeDrained, PlanMade
-from controlplane.domain.plan import Eviction, Plan
+from controlplane.domain.plan import Eviction, GangPlacement, Plan
+from controlplane.domain.snapshot import MemberPlacement
 from controlplane.domain.states import AttemptState
 from riseml.spec.model import RetryPolicy
 from tests.unit.core.world import World, inventory, spec
@@ -117,6 +118,7 @@ def test_who_makes_room_is_shown_to_the_scheduler_with_the_time_by_which_it_is_g
     (leaving,) = world.cluster.snapshot().running
     grace = world.experiment(E).spec.grace_period_seconds
     assert leaving.end_time == leaving.stopping_until == world.now - 1 + grace
+    assert leaving.stopping_for == "ana.2"
 
 
 def test_nobody_makes_room_for_an_experiment_that_does_not_wait_any_more() -> None:
@@ -172,3 +174,16 @@ def test_a_restart_that_never_ran_may_go_anywhere() -> None:
     world.report(A, "EXITED", reason="CODE_FETCH_FAILED")
     (request,) = world.cluster.snapshot().pending
     assert request.only_nodes == ()
+
+
+def test_who_others_were_stopped_for_is_known_until_it_starts() -> None:
+    world = running()
+    world.submit(spec())
+    world.send(PlanMade(MAKES_ROOM))
+    assert world.cluster.snapshot().preemptors == ("ana.2",)
+    world.exit(A, 0)
+    assert world.cluster.snapshot().preemptors == ("ana.2",)
+    assert world.reload().snapshot().preemptors == ("ana.2",)
+    there = MemberPlacement("ana.2.train.1", "n1")
+    world.send(PlanMade(Plan(0, (GangPlacement("ana.2", (there,)),))))
+    assert world.cluster.snapshot().preemptors == ()

@@ -1,0 +1,282 @@
+"""What will be free when, as far as the ends of gangs are known, and what is kept from when on.
+
+A gang ends at the latest by its max_duration (`RunningGang.end_time`). A reservation keeps room for
+a gang that cannot start yet, from the time on at which all that is in its way has ended. Until then
+others may use what they give back before; they may also use what is free beyond what the
+reservation needs then: if the gangs that end before it free more on a node than it needs there,
+nothing of what is free there now is kept (`_Kept.held`), and what is kept grows as they end
+(`_Kept.growth`).
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, takewhile
+from operator import itemgetter
+from typing import Final
+
+from controlplane.domain.model import PlacementStyle
+from controlplane.domain.snapshot import GangRequest, MemberPlacement, RunningGang
+from controlplane.scheduler.amounts import Amount, by_node
+from controlplane.scheduler.prospects import Prospects
+from controlplane.scheduler.room import NEVER, Room, Row
+
+OVERDUE_SECONDS: Final = 1.0
+"""What should have ended is taken to end so much later than now."""
+
+_MOST_TRIES: Final = 48
+"""Of one search: where the counts say so often in vain that there is room, the rest is skipped."""
+
+End = tuple[float, str, RunningGang]
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """When a gang could start at the latest, and where."""
+
+    time: float
+    members: tuple[MemberPlacement, ...]
+    # Gangs on these nodes that end before it, in the order of their ends.
+    waits_for: tuple[RunningGang, ...]
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A reservation as it is kept."""
+
+    experiment_id: str
+    # Gangs that end by then may use what is held; NEVER: nobody may.
+    start_time: float
+    # By node: what is kept of what is free now.
+    held: dict[str, Amount]
+    # What is kept besides when a gang has ended, by experiment and node.
+    growth: dict[str, dict[str, Amount]]
+    # By node, when it keeps whatever becomes free: all that it needs.
+    needs: dict[str, Amount] | None = None
+
+    def grows_by(self, gang: RunningGang) -> dict[str, Amount]:
+        if self.needs is None:
+            return self.growth.get(gang.experiment_id, {})
+        here = [member for member in gang.members if member.node_name in self.needs]
+        return {
+            name: needed.beyond(needed.beyond(freed))
+            for name, freed in by_node(here).items()
+            for needed in [self.needs[name]]
+        }
+
+
+class Timeline:
+    """The ends of all gangs that hold something, and the reservations of this cycle."""
+
+    def __init__(self, room: Room, running: Iterable[RunningGang], now: float) -> None:
+        self._room = room
+        self._running = running
+        self._now = now
+        # Ascending; made when it is asked for.
+        self._known_ends: list[End] | None = None
+        self._started: list[tuple[GangRequest, tuple[MemberPlacement, ...]]] = []
+        self._kept: list[_Kept] = []
+
+    @property
+    def _ends(self) -> list[End]:
+        if self._known_ends is None:
+            ends = [self._end(gang) for gang in self._running]
+            ends.extend(self._end(_as_running(*one, self._now)) for one in self._started)
+            self._known_ends = sorted(end for end in ends if end is not None)
+        return self._known_ends
+
+    def _end(self, gang: RunningGang) -> End | None:
+        time = gang.end_time
+        if time is None:
+            return None
+        return (max(time, self._now + OVERDUE_SECONDS), gang.experiment_id, gang)
+
+    # --- what happens in the cycle
+
+    def start(self, gang: GangRequest, members: tuple[MemberPlacement, ...]) -> None:
+        """It holds these places from now on."""
+        if self._known_ends is None:
+            self._started.append((gang, members))
+        else:
+            self._insert(_as_running(gang, members, self._now))
+
+    def _insert(self, gang: RunningGang) -> None:
+        end = self._end(gang)
+        if end is not None:
+            insort(self._ends, end)
+
+    def stop(self, gang: RunningGang, stopping: RunningGang) -> None:
+        """It ends sooner than was known, in the second form."""
+        ends = self._ends
+        ends[:] = [end for end in ends if end[1] != gang.experiment_id]
+        self._insert(stopping)
+
+    # --- looking ahead
+
+    def earliest(
+        self, gang: GangRequest, style: PlacementStyle, seconds: float | None
+    ) -> Opening | None:
+        """When and where a gang that does not fit now could start; None: nothing known says.
+
+        `seconds`: how long it holds its places at the most; None: unknown.
+        """
+        room = self._room
+        mark = room.mark()
+        prospects = self.prospects(gang, seconds)
+        # Not released yet.
+        ended: list[RunningGang] = []
+        found: tuple[float, tuple[MemberPlacement, ...]] | None = None
+        tries = 0
+        time = self._now
+        for time, batch in self._batches():
+            ended.extend(batch)
+            # Called for each of them: it counts.
+            grew = [one for one in batch if prospects.release(one)]
+            if grew and prospects.may_fit and tries < _MOST_TRIES:
+                tries += 1
+                members = self._try(gang, style, ended, time, seconds)
+                if members is not None:
+                    found = (time, members)
+                    break
+        if found is None and ended and tries == _MOST_TRIES:
+            members = self._try(gang, style, ended, time, seconds)
+            found = None if members is None else (time, members)
+        room.undo(mark)
+        if found is None:
+            return None
+        return self.opening(*found)
+
+    def _try(
+        self,
+        gang: GangRequest,
+        style: PlacementStyle,
+        ended: list[RunningGang],
+        time: float,
+        seconds: float | None,
+    ) -> tuple[MemberPlacement, ...] | None:
+        for one in ended:
+            self.release(one)
+        ended.clear()
+        return self._room.place(gang, style, None if seconds is None else time + seconds)
+
+    def prospects(self, gang: GangRequest, seconds: float | None) -> Prospects:
+        """What there is for a gang by count, at present."""
+        room, shape = self._room, gang.shape
+        # Kept from it whenever it starts: it ends after their time.
+        first_end = None if seconds is None else self._now + seconds
+        kept = [one for one in self._kept if first_end is None or one.start_time < first_end]
+
+        def row_of(name: str) -> tuple[Row, list[Amount]] | None:
+            row = room.row(name)
+            if row is None or not room.may_use(row.view, shape):
+                return None
+            return row, [one.held[name] for one in kept if name in one.held]
+
+        def grows_by(ended: RunningGang) -> Iterator[tuple[str, Amount]]:
+            for one in kept:
+                yield from one.grows_by(ended).items()
+
+        prospects = Prospects(gang, row_of, grows_by)
+        if len(gang.members) > 1:
+            prospects.count(row.name for row in room.rows())
+        return prospects
+
+    def _batches(self) -> Iterator[tuple[float, list[RunningGang]]]:
+        """Those that end at one moment end together."""
+        for time, ends in groupby(self._ends, key=itemgetter(0)):
+            yield time, [gang for _, _, gang in ends]
+
+    def opening(self, time: float, members: tuple[MemberPlacement, ...]) -> Opening:
+        """With the gangs on these nodes that end by then."""
+        names = {member.node_name for member in members}
+        waits_for = [
+            gang
+            for _, _, gang in takewhile(lambda end: end[0] <= time, self._ends)
+            if any(member.node_name in names for member in gang.members)
+        ]
+        return Opening(time, members, tuple(waits_for))
+
+    def release(self, gang: RunningGang) -> None:
+        """As though it had ended now: of what it gives back, what is reserved is kept."""
+        self._room.release(gang)
+        for one in self._kept:
+            grown = one.grows_by(gang)
+            if grown:
+                members = [amount.on(name) for name, amount in grown.items()]
+                self._room.hold(members, one.experiment_id, one.start_time)
+
+    # --- keeping room
+
+    def keep(self, gang: GangRequest, opening: Opening) -> None:
+        """Keeps an opening for the gang from those that come later in the cycle."""
+        needs = by_node(opening.members)
+        # By node, what ends before it gives back there in all.
+        freed: dict[str, Amount] = {name: Amount() for name in needs}
+        shares = [
+            (one.experiment_id, name, amount)
+            for one in opening.waits_for
+            for name, amount in by_node(one.members).items()
+            if name in needs
+        ]
+        for _, name, amount in shares:
+            freed[name].add(amount.on(name))
+        held = {name: needed.beyond(freed[name]) for name, needed in needs.items()}
+        growth: dict[str, dict[str, Amount]] = {}
+        kept = dict(held)
+        for experiment_id, name, amount in shares:
+            freed[name] = freed[name].beyond(amount)
+            more = needs[name].beyond(freed[name])
+            grown = more.beyond(kept[name])
+            kept[name] = more
+            if grown:
+                growth.setdefault(experiment_id, {})[name] = grown
+        self._hold(_Kept(gang.experiment_id, opening.time, held, growth))
+        self._insert(_as_running(gang, opening.members, opening.time))
+
+    def keep_whatever_becomes_free(
+        self, experiment_id: str, members: Sequence[MemberPlacement]
+    ) -> None:
+        """Keeps these places, as far as they are free, from everybody that comes later."""
+        needs = by_node(members)
+        held = {}
+        for name, needed in needs.items():
+            row = self._room.row(name)
+            if row is not None:
+                held[name] = needed.beyond(needed.beyond(_free(row)))
+        self._hold(_Kept(experiment_id, NEVER, held, {}, needs))
+
+    def _hold(self, kept: _Kept) -> None:
+        self._kept.append(kept)
+        members = [amount.on(name) for name, amount in kept.held.items() if amount]
+        self._room.hold(members, kept.experiment_id, kept.start_time)
+
+
+def _free(row: Row) -> Amount:
+    """What is neither taken nor held."""
+    gpus = {}
+    for view, free, held in zip(row.view.gpus, row.gpu_free, row.gpu_held, strict=True):
+        if free > held:
+            gpus[view.gpu.uuid] = free - held
+    return Amount(
+        max(0, row.free_cpu_milli - row.held_cpu_milli),
+        max(0, row.free_memory_bytes - row.held_memory_bytes),
+        max(0, row.free_shm_bytes - row.held_shm_bytes),
+        gpus,
+    )
+
+
+def _as_running(
+    gang: GangRequest, members: tuple[MemberPlacement, ...], start_time: float
+) -> RunningGang:
+    return RunningGang(
+        gang.experiment_id,
+        gang.user_name,
+        gang.queue,
+        gang.priority,
+        start_time,
+        gang.max_duration_seconds,
+        members,
+        grace_period_seconds=gang.grace_period_seconds,
+    )
