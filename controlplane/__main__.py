@@ -47,6 +47,7 @@ from controlplane.rpc.interceptor import Gatekeeper
 from controlplane.rpc.log_service import LogService
 from controlplane.rpc.node_service import NodeService
 from controlplane.rpc.project_service import ProjectService
+from controlplane.rpc.queue_service import QueueService
 from controlplane.rpc.result_service import ResultService
 from controlplane.rpc.storage_service import StorageService
 from controlplane.rpc.system_service import SystemFacts, SystemService
@@ -246,6 +247,7 @@ def _services(
         logs=LogService(backend, archive, broker, log_readers),
         results=ResultService(backend, archive),
         nodes=NodeService(backend, leases, freshness, fingerprint),
+        queues=QueueService(backend),
         telemetry=TelemetryService(telemetry),
         storage=StorageService(backend, settings.data_folder, storage),
         system=SystemService(backend, facts),

@@ -279,6 +279,8 @@ class Runtime:
             self.cluster.note_waiting(
                 outcome.waiting, outcome.waiting_version, outcome.reservations
             )
+        if outcome.checkpoint is not None:
+            self.cluster.note_checkpoint(*outcome.checkpoint)
         if isinstance(event, PlanMade) and isinstance(outcome.reply, PlanApplied):
             self._note_applied(event.plan, outcome.reply)
         changes.extend(outcome.changes)

@@ -64,6 +64,8 @@ class Config:
     environments_max_bytes: int = 50 * GIB
     environments_max_age_seconds: int = 30 * 86400
     revisions_max_bytes: int = 10 * GIB
+    checkpoint_seconds: int = 15
+    """How often the outputs of jobs are looked at for new checkpoints; 0: never."""
     debug: bool = False
 
     @property
@@ -93,6 +95,7 @@ _FILE_KEYS: Final[Mapping[str, type]] = {
     "environments_max_bytes": int,
     "environments_max_age_seconds": int,
     "revisions_max_bytes": int,
+    "checkpoint_seconds": int,
     "debug": bool,
 }
 
@@ -200,6 +203,8 @@ def _make(
     )
     if not 1024 <= config.first_port <= config.last_port <= 65535:
         raise ConfigError("first_port and last_port: must be 1024 to 65535, in this order")
+    if config.checkpoint_seconds < 0:
+        raise ConfigError("checkpoint_seconds: must be 0 (never) or more")
     return config
 
 

@@ -51,6 +51,11 @@ def report_message(report: Report) -> daemon_pb2.AttemptReport:
     )
 
 
+def checkpoint_message(attempt_id: str, write_time: float) -> daemon_pb2.CheckpointSeen:
+    """That an attempt wrote a checkpoint."""
+    return daemon_pb2.CheckpointSeen(attempt_id=attempt_id, checkpoint_time=timestamp(write_time))
+
+
 def desired_of(welcome: daemon_service_pb2.Welcome) -> list[Desired]:
     """What should run, as reconciling sees it."""
     return [

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from noded import cgroups
 from noded.attempt_dir import boot_id
 from noded.builds import Builds
+from noded.checkpoints import Checkpoints
 from noded.config import Config
 from noded.convert import report_message
 from noded.environments import Environments
@@ -87,6 +88,9 @@ class Daemon:
             )
         except SimulationError as error:
             raise ConfigError(f"--simulate-gpus: {error}") from error
+        self._checkpoints = Checkpoints(
+            self._executor.outputs, self._tell_checkpoint, config.checkpoint_seconds
+        )
         inventory = Inventory(
             config, this_boot, identities.only_user, groups.support.describe(), ()
         )
@@ -97,6 +101,7 @@ class Daemon:
             inventory,
             self._collector,
             self._processes.contact,
+            self._checkpoints.seen,
         )
         self._storage = StorageServer(config.output_root, identities)
         self._session = Session(
@@ -130,6 +135,8 @@ class Daemon:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._collector.run(), name="telemetry")
             tasks.create_task(self._collect_for_ever(), name="collect")
+            if self._config.checkpoint_seconds:
+                tasks.create_task(self._checkpoints.run(), name="checkpoints")
             await self._settle()
             tasks.create_task(self._session.run(), name="session")
 
@@ -159,6 +166,9 @@ class Daemon:
 
     def _report(self, report: Report) -> None:
         self._session.report(report)
+
+    def _tell_checkpoint(self, attempt_id: str, write_time: float) -> None:
+        self._session.checkpoint(attempt_id, write_time)
 
     def _on_shipped(self, attempt_id: str) -> None:
         self._executor.collect(attempt_id)

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from noded.attempt_dir import AttemptDir
 from noded.builds import BuildRequest, Builds
+from noded.checkpoints import LiveOutput
 from noded.environments import KEY_NOTE, USER_NOTE, Environment
 from noded.errors import StartFailed
 from noded.model import AttemptPhase, Report
@@ -59,6 +60,8 @@ class Found:
     start_time: float | None
     gpus: tuple[tuple[str, int], ...]
     notes: dict[str, str]
+    output: str = ""
+    """Where it writes what it makes; empty for a build."""
 
 
 class Processes(Protocol):
@@ -93,6 +96,7 @@ class _Attempt:
     report: Report
     gpus: tuple[tuple[str, int], ...] = ()
     pid: int = 0
+    output: str = ""
     preparing: asyncio.Task[None] | None = None
     launched: bool = False
     stop: StopOrder | None = None
@@ -212,6 +216,14 @@ class Executor:
             if a.launched and not a.report.phase.ended
         ]
 
+    def outputs(self) -> list[LiveOutput]:
+        """Where what runs may write checkpoints."""
+        return [
+            LiveOutput(i, a.output, a.report.start_time)
+            for i, a in self._attempts.items()
+            if a.output and a.report.start_time is not None and not a.report.phase.ended
+        ]
+
     def environments_in_use(self) -> list[Environment]:
         """Those of attempts that have not ended."""
         return [
@@ -229,6 +241,7 @@ class Executor:
                 Report(each.attempt_id, AttemptPhase.RUNNING, start_time=each.start_time),
                 gpus=each.gpus,
                 pid=each.pid,
+                output=each.output,
                 launched=True,
             )
             self._attempts[each.attempt_id] = attempt
@@ -348,6 +361,7 @@ class Executor:
     def _launch(self, launch: Launch, attempt: _Attempt) -> None:
         self._processes.start(launch)
         attempt.launched = True
+        attempt.output = launch.output
 
     def _fail(self, attempt: _Attempt, reason: str, message: str) -> None:
         """Ends an attempt of which no process was started."""

@@ -37,6 +37,7 @@ class NodeState:
         inventory: Inventory,
         telemetry: Telemetry,
         contact: Callable[[int], None],
+        checkpoints: Callable[[], Sequence[tuple[str, float]]],
     ) -> None:
         self._name = name
         self._epoch = epoch
@@ -44,6 +45,7 @@ class NodeState:
         self._inventory = inventory
         self._telemetry = telemetry
         self._contact = contact
+        self._checkpoints = checkpoints
 
     def hello(self, cluster_id: str) -> daemon_service_pb2.Hello:
         return daemon_service_pb2.Hello(
@@ -89,6 +91,9 @@ class NodeState:
 
     def inventory_change(self) -> daemon_pb2.NodeInventory | None:
         return self._inventory.changed(self._telemetry.inventory(), self._telemetry.notes())
+
+    def checkpoints(self) -> Sequence[tuple[str, float]]:
+        return self._checkpoints()
 
     def contact(self, boot_time: float) -> None:
         self._contact(int(boot_time * 1e9))

@@ -49,6 +49,8 @@ class Launch:
     memory_bytes: int = 0
     gpus: tuple[tuple[str, int], ...] = ()
     """UUIDs and thousandths."""
+    output: str = ""
+    """Where the job writes what it makes; empty for a build."""
     grace_milliseconds: int = 30_000
     contact_timeout_milliseconds: int = 0
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -131,6 +133,7 @@ class Preparation:
             cpu_milli=order.cpu_milli,
             memory_bytes=order.memory_bytes,
             gpus=tuple((g.gpu_uuid, g.milli) for g in order.gpus),
+            output=str(output),
             grace_milliseconds=order.grace_period_milliseconds,
             contact_timeout_milliseconds=order.contact_timeout_milliseconds,
             notes=notes,

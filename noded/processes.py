@@ -31,6 +31,7 @@ from noded.uids import Identity
 log = logging.getLogger(__name__)
 
 GPUS_NOTE: Final = "gpus"
+OUTPUT_NOTE: Final = "output"
 SECRETS_NOTE: Final = "secrets"
 REMOVED: Final = "removed"
 _REMOVE_SECONDS: Final = 0.1
@@ -119,6 +120,7 @@ class ShimProcesses:
                 notes={
                     **launch.notes,
                     GPUS_NOTE: json.dumps(launch.gpus),
+                    OUTPUT_NOTE: launch.output,
                     SECRETS_NOTE: json.dumps(launch.secret_names),
                 },
             )
@@ -179,6 +181,7 @@ class ShimProcesses:
                     status.exec_ns / 1e9 if status is not None and started else None,
                     tuple((u, m) for u, m in json.loads(intent.notes.get(GPUS_NOTE, "[]"))),
                     dict(intent.notes),
+                    intent.notes.get(OUTPUT_NOTE, ""),
                 )
             )
             self._output.follow(directory, _secrets_of(intent))

@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 import grpc
 
+from noded.convert import checkpoint_message
 from noded.errors import SessionRefused
 from noded.model import Report
 from noded.reconcile import StopOrder
@@ -83,6 +84,10 @@ class Node(Protocol):
         """The inventory, if it is another than was said last."""
         ...
 
+    def checkpoints(self) -> Sequence[tuple[str, float]]:
+        """Of attempts that run: when the newest checkpoint was written (wall time)."""
+        ...
+
     def contact(self, boot_time: float) -> None:
         """The control plane has heard of us: at `boot_time` (CLOCK_BOOTTIME) we were alive."""
         ...
@@ -137,6 +142,16 @@ class Session:
         it all."""
         if self._open:
             self._send(daemon_service_pb2.SessionRequest(attempt=self._to_report(report)))
+
+    def checkpoint(self, attempt_id: str, write_time: float) -> None:
+        """Says that an attempt wrote a checkpoint. While no session is open nothing is queued: all
+        of them follow the next Welcome."""
+        if self._open:
+            self._send(
+                daemon_service_pb2.SessionRequest(
+                    checkpoint=checkpoint_message(attempt_id, write_time)
+                )
+            )
 
     async def run(self) -> None:
         """Until cancelled. Raises SessionRefused when trying again changes nothing."""
@@ -219,6 +234,9 @@ class Session:
         self._node.contact(sent_at)
         log.info("session with cluster %s is open", welcome.cluster_id)
         self._node.welcome(welcome)
+        # The control plane keeps them in memory only.
+        for attempt_id, write_time in self._node.checkpoints():
+            self.checkpoint(attempt_id, write_time)
 
     def _send(self, request: daemon_service_pb2.SessionRequest) -> None:
         self._outgoing.append(request)

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from riseml import credentials as stored
-from riseml.cluster_calls import Nodes, Results, Storage, System, Telemetry
+from riseml.cluster_calls import Nodes, Queues, Results, Storage, System, Telemetry
 from riseml.credentials import Credentials
 from riseml.transport import Transport
 from riseml.work_calls import Experiments, Logs, Projects, Users, new_request_id
@@ -49,6 +49,7 @@ class Client:
         self.experiments = Experiments(self.transport)
         self.logs = Logs(self.transport)
         self.nodes = Nodes(self.transport)
+        self.queues = Queues(self.transport)
         self.telemetry = Telemetry(self.transport)
         self.storage = Storage(self.transport)
         self.results = Results(self.transport)

@@ -1,5 +1,5 @@
-"""Calls about the cluster: nodes, telemetry, files, results, the control plane. Reached through
-``riseml.client``.
+"""Calls about the cluster: nodes, queues, telemetry, files, results, the control plane. Reached
+through ``riseml.client``.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from riseml.transport import AnswerStream
 from riseml.v1 import (
     node_pb2,
     node_service_pb2,
+    queue_pb2,
+    queue_service_pb2,
     result_service_pb2,
     storage_service_pb2,
     system_service_pb2,
     telemetry_pb2,
     telemetry_service_pb2,
 )
-from riseml.work_calls import PAGE_SIZE, SLOW_CALL_SECONDS, Calls, pages
+from riseml.work_calls import PAGE_SIZE, SLOW_CALL_SECONDS, Calls, new_request_id, pages
 
 
 class Nodes(Calls):
@@ -102,6 +104,57 @@ class Nodes(Calls):
             "DeleteNodeToken",
             pb.DeleteNodeTokenRequest(node_name=name),
             pb.DeleteNodeTokenResponse,
+        )
+
+
+class Queues(Calls):
+    """Queues, what they may have, have and want; only admins change them."""
+
+    _SERVICE = "QueueService"
+
+    def get(self, name: str) -> queue_pb2.Queue:
+        """One queue."""
+        pb = queue_service_pb2
+        return self._transport.call(
+            self._SERVICE, "GetQueue", pb.GetQueueRequest(name=name), pb.GetQueueResponse
+        ).queue
+
+    def list(self) -> Iterator[queue_pb2.Queue]:
+        """All queues."""
+        pb = queue_service_pb2
+
+        def fetch(token: str) -> tuple[Sequence[queue_pb2.Queue], str]:
+            request = pb.ListQueuesRequest(page_size=PAGE_SIZE, page_token=token)
+            page = self._transport.call(self._SERVICE, "ListQueues", request, pb.ListQueuesResponse)
+            return page.queues, page.next_page_token
+
+        return pages(fetch)
+
+    def create(
+        self, name: str, settings: queue_service_pb2.QueueSettings, *, request_id: str = ""
+    ) -> queue_pb2.Queue:
+        """A new queue; what the settings leave out has its default."""
+        pb = queue_service_pb2
+        request = pb.CreateQueueRequest(
+            request_id=request_id or new_request_id(), name=name, settings=settings
+        )
+        return self._transport.call(
+            self._SERVICE, "CreateQueue", request, pb.CreateQueueResponse
+        ).queue
+
+    def update(self, name: str, settings: queue_service_pb2.QueueSettings) -> queue_pb2.Queue:
+        """Change what the settings name; the rest stays."""
+        pb = queue_service_pb2
+        request = pb.UpdateQueueRequest(name=name, settings=settings)
+        return self._transport.call(
+            self._SERVICE, "UpdateQueue", request, pb.UpdateQueueResponse
+        ).queue
+
+    def delete(self, name: str) -> None:
+        """Remove a queue in which nothing waits or runs."""
+        pb = queue_service_pb2
+        self._transport.call(
+            self._SERVICE, "DeleteQueue", pb.DeleteQueueRequest(name=name), pb.DeleteQueueResponse
         )
 
 

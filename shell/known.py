@@ -64,6 +64,7 @@ def ask(context: Context) -> Known:
     every_node = list(client.nodes.list())
     nodes = tuple((node.name, node_state(node)) for node in every_node)
     taints = _taints(every_node)
+    queues = tuple((queue.name, f"weight {queue.weight}") for queue in client.queues.list())
     users: tuple[tuple[str, str], ...] = ((caller.name, ""),)
     if caller.admin:
         users = tuple((user.name, user.email) for user in client.users.list())
@@ -72,6 +73,7 @@ def ask(context: Context) -> Known:
         experiments,
         nodes,
         taints,
+        queues,
         users=users,
         projects=projects,
         user=caller.name,

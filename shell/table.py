@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from shell.command import Argument, Command, Completes, Count, Option
-from shell.values import moment, port, positive
+from shell.values import duration, gpu_limit, gpus, moment, port, positive
 
 _ID: Final = Argument(
     "ID",
@@ -17,6 +17,45 @@ _ID: Final = Argument(
 )
 _NODE: Final = Argument("NAME", "name of the node", completes=Completes.NODE)
 _USER: Final = Argument("NAME", "name of the user", completes=Completes.USER)
+_QUEUE: Final = Argument("NAME", "name of the queue", completes=Completes.QUEUE)
+_QUEUE_SETTINGS: Final = (
+    Option(
+        ("--weight",),
+        "its share relative to the other queues that want more than they have",
+        "N",
+        read=positive,
+    ),
+    Option(
+        ("--guarantee",),
+        "GPUs that it gets back from queues that borrow them, when its own jobs wait",
+        "GPUS",
+        read=gpus,
+    ),
+    Option(
+        ("--limit",),
+        "never more GPUs at once; 'none' lifts it",
+        "GPUS",
+        read=gpu_limit,
+    ),
+    Option(
+        ("--placement",),
+        "pack: fill nodes, so that large jobs find room; spread: the emptiest nodes first",
+        "STYLE",
+        choices=("pack", "spread"),
+    ),
+    Option(
+        ("--preemption",),
+        "whether its jobs may preempt running ones of lower priority of it",
+        "on|off",
+        choices=("on", "off"),
+    ),
+    Option(
+        ("--max-duration",),
+        "of experiments that name none, such as 12h; 'none' lifts it",
+        "TIME",
+        read=duration,
+    ),
+)
 _FORCE: Final = Option(("-f", "--force"), "do not ask, and do not wait for the grace period")
 _PLACES: Final = "data://PATH is shared by all, output://17/PATH belongs to an experiment."
 
@@ -274,6 +313,47 @@ _CLUSTER: Final = (
         ),
         more="Tries CPU, memory, disk, and the GPU where there is one. The exit status is 1 if any "
         "failed.",
+    ),
+    Command(
+        ("queue", "list"),
+        "the queues: what each may have, has, and who waits",
+        "shell.commands.queues:list_queues",
+        more="GUARANTEE, LIMIT, ALLOCATED and BORROWED are GPUs. SHARE is the part of the cluster "
+        "that the queue holds, by the resource of which it holds most; FAIR SHARE is what its "
+        "weight entitles it to among the queues that run or wait; RECENT is its part of all "
+        "recent use.",
+    ),
+    Command(
+        ("queue", "show"),
+        "one queue in detail, with its users",
+        "shell.commands.queues:show",
+        (_QUEUE,),
+    ),
+    Command(
+        ("queue", "create"),
+        "make a queue",
+        "shell.commands.queues:create",
+        (Argument("NAME", "letters, digits, '.', '-', '_'"),),
+        _QUEUE_SETTINGS,
+        more="Experiments go there with 'queue: NAME' in riseml.yml.",
+        examples=(
+            "queue create research --weight 3 --guarantee 8",
+            "queue create students --limit 4 --max-duration 12h",
+        ),
+    ),
+    Command(
+        ("queue", "update"),
+        "change a queue; what is not given stays, and what runs goes on",
+        "shell.commands.queues:update",
+        (_QUEUE,),
+        _QUEUE_SETTINGS,
+        examples=("queue update default --weight 2", "queue update students --limit none"),
+    ),
+    Command(
+        ("queue", "delete"),
+        "remove a queue in which nothing waits or runs",
+        "shell.commands.queues:delete",
+        (_QUEUE,),
     ),
     Command(("node", "list"), "the nodes", "shell.commands.nodes:list_nodes"),
     Command(("node", "show"), "one node in detail", "shell.commands.nodes:show", (_NODE,)),

@@ -35,3 +35,32 @@ def moment(text: str) -> int:
         raise ValueError(
             "write how long ago, such as 10m or 2h, or a time such as 2026-11-23T20:00."
         ) from None
+
+
+def gpus(text: str) -> int:
+    """Thousandths of an amount of GPUs."""
+    from riseml.spec.errors import InvalidQuantity
+    from riseml.spec.units import parse_milli
+
+    try:
+        return parse_milli(text, "GPUs")
+    except InvalidQuantity as error:
+        raise ValueError(f"{error}.") from None
+
+
+def gpu_limit(text: str) -> int:
+    """The same; -1 for ``none``."""
+    return -1 if text == "none" else gpus(text)
+
+
+def duration(text: str) -> int:
+    """Seconds; 0 for ``none``."""
+    from riseml.spec.errors import InvalidQuantity
+    from riseml.spec.units import parse_duration
+
+    if text == "none":
+        return 0
+    try:
+        return parse_duration(text)
+    except InvalidQuantity as error:
+        raise ValueError(f"{error}.") from None

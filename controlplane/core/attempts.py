@@ -8,7 +8,7 @@ from controlplane.core.draft import Draft, Outcome
 from controlplane.core.lifecycle import advance
 from controlplane.domain import reasons
 from controlplane.domain.effects import ForgetAttempt, StopAttempt
-from controlplane.domain.events import AttemptReported
+from controlplane.domain.events import AttemptReported, CheckpointWritten
 from controlplane.domain.model import Attempt, AttemptReport
 from controlplane.domain.states import AttemptState, check_attempt_transition
 
@@ -42,6 +42,15 @@ def reported(draft: Draft, event: AttemptReported) -> Outcome:
         advance(draft, attempt.experiment_id)
     if report.state.ended:
         draft.effect(ForgetAttempt(node_name, attempt.id))
+    return draft.outcome()
+
+
+def checkpoint_written(draft: Draft, event: CheckpointWritten) -> Outcome:
+    """Reply: None. Changes nothing that is stored; see `Cluster.note_checkpoint`."""
+    attempt = draft.attempt(event.attempt_id)
+    if attempt is not None and attempt.node_name == event.node_name and not attempt.state.ended:
+        begin = attempt.create_time if attempt.start_time is None else attempt.start_time
+        draft.checkpoint = (attempt.id, _within(event.write_time, begin, draft.now))
     return draft.outcome()
 
 

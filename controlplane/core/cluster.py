@@ -1,6 +1,6 @@
 """The cluster as it is now, in memory: entities by key, and the indexes that make questions cheap.
 
-Only `apply`, `note_waiting` and `evict` change it, and only the runtime calls them. What ended is
+Only `apply`, `note_...` and `evict` change it, and only the runtime calls them. What ended is
 evicted once nobody here needs it; the store remembers it.
 """
 
@@ -119,6 +119,8 @@ class Cluster:
         self.sets: dict[str, SetProgress] = {}
         # Live experiments with a max_duration.
         self.limited: dict[str, None] = {}
+        # When live attempts wrote their newest checkpoints. Not stored: nodes tell it again.
+        self.checkpoints: dict[str, float] = {}
         # Why experiments wait, by the last plan. Not stored.
         self.waiting = WaitingReasons(self)
         self._keys_by_hash: dict[str, str] = {}
@@ -250,6 +252,15 @@ class Cluster:
     ) -> None:
         """Keeps the reasons of the newest plan; see `WaitingReasons.note`."""
         self.waiting.note(waiting, version, reservations)
+
+    def note_checkpoint(self, attempt_id: str, write_time: float) -> None:
+        """When the newest checkpoint of an attempt that lives was written, as far as is known."""
+        attempt = self.attempts.get(attempt_id)
+        if attempt is None or attempt.state.ended:
+            return
+        if write_time > self.checkpoints.get(attempt_id, 0.0):
+            self.checkpoints[attempt_id] = write_time
+            self._pictures.experiment_changed(attempt.experiment_id)
 
     def evict(self, experiment_id: str) -> None:
         """Drops an ended experiment from memory. Does nothing for any other."""
@@ -415,7 +426,7 @@ class Cluster:
             self._request_times[key] = experiment.create_time
         if experiment.child_count:
             self.sets[experiment.id] = SetProgress()
-        elif experiment.spec.max_duration_seconds is not None and not experiment.state.ended:
+        elif experiment.max_duration_seconds is not None and not experiment.state.ended:
             self.limited[experiment.id] = None
         if experiment.set_id is not None:
             progress = self.sets[experiment.set_id]
@@ -453,6 +464,7 @@ class Cluster:
             self.live_by_node.setdefault(node_name, {})[attempt_id] = None
         else:
             usage.remove(attempt)
+            self.checkpoints.pop(attempt_id, None)
             self.waiting.room_grew(self._pictures.version)
             live = self.live_by_node[node_name]
             del live[attempt_id]

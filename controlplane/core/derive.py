@@ -110,6 +110,14 @@ def failure_of(job: Job, attempt: Attempt) -> tuple[str, str]:
     return reason, words
 
 
+def _too_long(experiment: Experiment) -> str:
+    spec = experiment.spec
+    whose = "its max_duration"
+    if spec.max_duration_seconds is None:
+        whose = f"the max_duration of queue {spec.queue}"
+    return f"ran longer than {whose}, {experiment.max_duration_seconds} s"
+
+
 def judge(experiment: Experiment, members: Sequence[Member]) -> Verdict:
     """What is to become of a gang that was started; see the module's docstring."""
     if experiment.kill_requested:
@@ -122,12 +130,7 @@ def judge(experiment: Experiment, members: Sequence[Member]) -> Verdict:
             continue
         stop = attempt.stop_reason
         if stop == reasons.STOP_MAX_DURATION:
-            seconds = experiment.spec.max_duration_seconds
-            return Verdict(
-                Decision.FAIL,
-                reasons.MAX_DURATION,
-                f"ran longer than its max_duration, {seconds} s",
-            )
+            return Verdict(Decision.FAIL, reasons.MAX_DURATION, _too_long(experiment))
         end = end_of(attempt)
         if end is End.FAILED:
             if first is None or _end_time(attempt) < _end_time(first[1]):

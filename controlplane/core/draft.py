@@ -45,6 +45,8 @@ class Outcome:
     # These go with it.
     waiting_version: int = 0
     reservations: tuple[Reservation, ...] = ()
+    # An attempt and when its newest checkpoint was written. For `Cluster.note_checkpoint`.
+    checkpoint: tuple[str, float] | None = None
 
 
 class Draft:
@@ -62,6 +64,7 @@ class Draft:
         "_new_jobs",
         "_nodes",
         "_wake",
+        "checkpoint",
         "cluster",
         "now",
         "reservations",
@@ -75,6 +78,7 @@ class Draft:
         self.waiting: tuple[WaitingShape, ...] | None = None
         self.waiting_version = 0
         self.reservations: tuple[Reservation, ...] = ()
+        self.checkpoint: tuple[str, float] | None = None
         self._experiments: dict[str, Experiment] = {}
         self._jobs: dict[str, Job] = {}
         self._attempts: dict[str, Attempt] = {}
@@ -212,6 +216,7 @@ class Draft:
             self.waiting,
             self.waiting_version,
             self.reservations,
+            self.checkpoint,
         )
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from controlplane.core.draft import Draft, Outcome
 from controlplane.core.lifecycle import advance, advance_set, is_build, stop_attempt
 from controlplane.core.orders import run_commands
-from controlplane.core.views import spec_shape
+from controlplane.core.queues import no_such_queue
+from controlplane.core.views import shape_of
 from controlplane.domain import reasons
 from controlplane.domain.errors import (
     FailedPrecondition,
@@ -18,7 +19,7 @@ from controlplane.domain.errors import (
     PermissionDenied,
 )
 from controlplane.domain.events import ExperimentSubmitted, KillRequested
-from controlplane.domain.model import Experiment, Job, Project
+from controlplane.domain.model import Experiment, Job, Project, Queue
 from controlplane.domain.snapshot import Shape
 from controlplane.domain.states import State
 from riseml.spec.errors import SpecError
@@ -39,6 +40,7 @@ def submitted(draft: Draft, event: ExperimentSubmitted) -> Outcome:
         if first is not None:
             return Outcome(reply=(_repeated(draft.experiment(first), event), ()))
     _check_user(draft, user_name)
+    queue = _queue(draft, spec)
     is_set = spec.is_set
     assignments = event.assignments
     if not assignments or (not is_set and len(assignments) != 1):
@@ -62,6 +64,10 @@ def submitted(draft: Draft, event: ExperimentSubmitted) -> Outcome:
         create_time=draft.now,
         child_count=len(assignments) if is_set else 0,
         request_id=request_id,
+        # Once and for all: what an admin changes later is for those who come later.
+        queue_max_duration_seconds=None
+        if spec.max_duration_seconds is not None
+        else queue.default_max_duration_seconds,
     )
     if (user_name, spec.project) not in cluster.projects:
         draft.insert_account(Project(user_name, spec.project, draft.now))
@@ -71,15 +77,30 @@ def submitted(draft: Draft, event: ExperimentSubmitted) -> Outcome:
         _put_children(draft, experiment, assignments)
     else:
         _put_jobs(draft, experiment)
-    if not cluster.waiting.are_known(_shape(user_name, spec), spec.priority):
+    if not cluster.waiting.are_known(_shape(experiment), spec.priority):
         draft.wake_scheduler()
     return draft.outcome((experiment, _warnings(draft)))
 
 
-def _shape(user_name: str, spec: TrainSpec) -> Shape:
+def _queue(draft: Draft, spec: TrainSpec) -> Queue:
+    queue = draft.cluster.queue(spec.queue)
+    if queue is None:
+        path, message = "train.queue", no_such_queue(draft.cluster, spec.queue)
+        raise InvalidRequest(
+            f"{path}: {message}",
+            (FieldViolation(path, message),),
+            reason="QUEUE_NOT_FOUND",
+            metadata={"queue": spec.queue},
+        )
+    return queue
+
+
+def _shape(experiment: Experiment) -> Shape:
     """Of an experiment that never ran, and of each child of a set."""
-    wanted = [role.resources for role in ordered_roles(spec) for _ in range(role.count)]
-    return spec_shape(user_name, spec, tuple(wanted))
+    roles = ordered_roles(experiment.spec)
+    return shape_of(
+        experiment, tuple([role.resources for role in roles for _ in range(role.count)])
+    )
 
 
 def _repeated(first: Experiment | None, event: ExperimentSubmitted) -> Experiment | None:

@@ -98,6 +98,8 @@ def _index_faults(cluster: Cluster) -> Iterator[str]:
     live = {(a.node_name, a.id) for a in _live(cluster)}
     if live != {(node, i) for node, ids in cluster.live_by_node.items() for i in ids}:
         yield "the index of live attempts by node is wrong"
+    if not cluster.checkpoints.keys() <= {attempt.id for attempt in _live(cluster)}:
+        yield "checkpoints are kept of attempts that have ended"
     if set(cluster.jobs) != {i for ids in cluster.jobs_by_experiment.values() for i in ids}:
         yield "the index of jobs by experiment is wrong"
     indexed = {i for ids in cluster.attempts_by_experiment.values() for i in ids}

@@ -131,7 +131,7 @@ class Pictures:
             live = [a for a in live if cluster.jobs[a.job_id].rank >= 0]
             if live:
                 self._pending.drop(experiment_id)
-                self._running[experiment_id] = running_gang(experiment, live)
+                self._running[experiment_id] = running_gang(experiment, live, cluster.checkpoints)
                 return
         self._pending.drop(experiment_id)
         self._running.pop(experiment_id, None)

@@ -43,6 +43,7 @@ _HANDLERS: Final[Mapping[type[Any], Handler]] = {
     events.NodeTainted: lambda draft, event, _: nodes.tainted(draft, event),
     events.NodeForgotten: lambda draft, event, _: nodes.forgotten(draft, event),
     events.AttemptReported: lambda draft, event, _: attempts.reported(draft, event),
+    events.CheckpointWritten: lambda draft, event, _: attempts.checkpoint_written(draft, event),
     events.PlanMade: applier.plan_made,
     events.ControlPlaneStarted: lambda draft, event, _: nodes.started(draft),
     events.TimePassed: lambda draft, event, settings: timers.time_passed(draft, settings),
@@ -52,7 +53,7 @@ _HANDLERS: Final[Mapping[type[Any], Handler]] = {
 def on_event(cluster: Cluster, event: Event, now: float, settings: Settings = DEFAULTS) -> Outcome:
     """What an event means for this cluster. Raises the DomainError that refuses it.
 
-    `now` is seconds since the epoch. Whoever calls this applies the outcome's changes (and its
-    `waiting`, see `Cluster.note_waiting`) before the next event.
+    `now` is seconds since the epoch. Whoever calls this applies the outcome's changes (and what it
+    has for `Cluster.note_waiting` and `Cluster.note_checkpoint`) before the next event.
     """
     return _HANDLERS[type(event)](Draft(cluster, now), event, settings)

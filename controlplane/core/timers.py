@@ -28,13 +28,13 @@ def time_passed(draft: Draft, settings: Settings) -> Outcome:
 def _limit(draft: Draft, experiment_id: str) -> None:
     """`max_duration` counts from when the newest attempts began to run: waiting costs nothing."""
     experiment = draft.experiment(experiment_id)
-    if experiment is None or experiment.spec.max_duration_seconds is None:
+    if experiment is None or experiment.max_duration_seconds is None:
         return
     members = members_of(
         draft.jobs_of(experiment_id), draft.attempts_of(experiment_id), experiment.generation
     )
     begun = [a.start_time for _, a in members if a is not None and a.start_time is not None]
-    if not begun or draft.now - min(begun) < experiment.spec.max_duration_seconds:
+    if not begun or draft.now - min(begun) < experiment.max_duration_seconds:
         return
     live = [a for _, a in members if a is not None and not a.state.ended]
     if not live or judge(experiment, members).decision is not Decision.GO_ON:

@@ -5,7 +5,7 @@ The applier checks placements with these same functions: the two cannot disagree
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,7 +28,7 @@ from controlplane.domain.snapshot import (
     RunningGang,
     Shape,
 )
-from riseml.spec.model import GIB, Resources, TrainSpec
+from riseml.spec.model import GIB, Resources
 
 NODE_LABEL: Final = "riseml.com/node"
 
@@ -185,7 +185,7 @@ def gang_request(
         members=tuple([MemberRequest(job.id, job.resources) for job in gang]),
         node_selector=spec.node_selector,
         only_nodes=only_nodes,
-        max_duration_seconds=spec.max_duration_seconds,
+        max_duration_seconds=experiment.max_duration_seconds,
         tolerations=spec.tolerations,
         grace_period_seconds=spec.grace_period_seconds,
     )
@@ -193,33 +193,33 @@ def gang_request(
 
 def gang_shape(experiment: Experiment, gang: Sequence[Job], only_nodes: tuple[str, ...]) -> Shape:
     """The shape that its `gang_request` has."""
-    wanted = tuple([job.resources for job in gang])
-    return spec_shape(experiment.user_name, experiment.spec, wanted, only_nodes)
+    return shape_of(experiment, tuple([job.resources for job in gang]), only_nodes)
 
 
-def spec_shape(
-    user_name: str,
-    spec: TrainSpec,
-    wanted: tuple[Resources, ...],
-    only_nodes: tuple[str, ...] = (),
+def shape_of(
+    experiment: Experiment, wanted: tuple[Resources, ...], only_nodes: tuple[str, ...] = ()
 ) -> Shape:
-    """The shape of a gang of a spec, whose members want this."""
+    """The shape of an experiment, or of the children of a set, whose members want this."""
+    spec = experiment.spec
     return Shape(
-        user_name,
+        experiment.user_name,
         wanted,
         spec.node_selector,
         only_nodes,
         spec.queue,
         spec.tolerations,
-        spec.max_duration_seconds,
+        experiment.max_duration_seconds,
         grace_period_seconds=spec.grace_period_seconds,
     )
 
 
-def running_gang(experiment: Experiment, live: Iterable[Attempt]) -> RunningGang:
-    """An experiment and what its live attempts hold."""
+def running_gang(
+    experiment: Experiment, live: Iterable[Attempt], checkpoints: Mapping[str, float]
+) -> RunningGang:
+    """An experiment and what its live attempts hold; `checkpoints` are write times by attempt."""
     members = []
     stop_times: list[float | None] = []
+    written: list[float] = []
     stopping_for = ""
     start_time = None
     for attempt in live:
@@ -234,6 +234,8 @@ def running_gang(experiment: Experiment, live: Iterable[Attempt]) -> RunningGang
             )
         )
         stop_times.append(attempt.stop_time)
+        if attempt.id in checkpoints:
+            written.append(checkpoints[attempt.id])
         stopping_for = stopping_for or attempt.stopped_for
         begun = attempt.create_time if attempt.start_time is None else attempt.start_time
         if start_time is None or begun < start_time:
@@ -249,9 +251,10 @@ def running_gang(experiment: Experiment, live: Iterable[Attempt]) -> RunningGang
         queue=spec.queue,
         priority=spec.priority,
         start_time=experiment.create_time if start_time is None else start_time,
-        max_duration_seconds=spec.max_duration_seconds,
+        max_duration_seconds=experiment.max_duration_seconds,
         members=tuple(members),
         stopping_until=stopping_until,
+        checkpoint_time=max(written, default=None),
         grace_period_seconds=spec.grace_period_seconds,
         stopping_for=stopping_for,
     )

@@ -198,6 +198,17 @@ class AttemptReported:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointWritten:
+    """A node saw a new checkpoint in the output of an attempt. Kept in memory only: nodes tell it
+    again when they connect.
+    """
+
+    node_name: str
+    attempt_id: str
+    write_time: float
+
+
+@dataclass(frozen=True, slots=True)
 class PlanMade:
     """The scheduler's answer. Each placement is checked again before it is applied."""
 
@@ -237,6 +248,7 @@ Event = (
     | NodeTainted
     | NodeForgotten
     | AttemptReported
+    | CheckpointWritten
     | PlanMade
     | ControlPlaneStarted
     | TimePassed

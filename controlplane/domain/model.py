@@ -158,6 +158,14 @@ class Experiment:
     start_time: float | None = None
     end_time: float | None = None
     request_id: str = ""
+    # The default of its queue when it was submitted, where its spec names no limit.
+    queue_max_duration_seconds: int | None = None
+
+    @property
+    def max_duration_seconds(self) -> int | None:
+        """How long its jobs may run; None: for ever."""
+        own = self.spec.max_duration_seconds
+        return self.queue_max_duration_seconds if own is None else own
 
     @property
     def is_set(self) -> bool:

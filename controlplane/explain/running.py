@@ -71,11 +71,13 @@ def why_there(records: Sequence[DecisionRecord], clock: Clock) -> list[str]:
 
 
 def _limit(experiment: Experiment, clock: Clock) -> list[str]:
-    limit = experiment.spec.max_duration_seconds
+    limit = experiment.max_duration_seconds
     if limit is None or experiment.start_time is None:
         return []
     end = experiment.start_time + limit
-    return [f"Its max_duration of {span(limit)} ends it at {clock.at(end)} at the latest."]
+    own = experiment.spec.max_duration_seconds is not None
+    whose = "Its max_duration" if own else f"The max_duration of queue {experiment.spec.queue}"
+    return [f"{whose} of {span(limit)} ends it at {clock.at(end)} at the latest."]
 
 
 def history(records: Sequence[DecisionRecord], clock: Clock) -> list[str]:

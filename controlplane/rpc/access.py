@@ -64,6 +64,13 @@ _SERVICES: Final[Mapping[str, Mapping[str, Access]]] = {
         "CreateNodeToken": Access.ADMIN,
         "DeleteNodeToken": Access.ADMIN,
     },
+    "riseml.v1.QueueService": {
+        "ListQueues": Access.USER,
+        "GetQueue": Access.USER,
+        "CreateQueue": Access.ADMIN,
+        "UpdateQueue": Access.ADMIN,
+        "DeleteQueue": Access.ADMIN,
+    },
     "riseml.v1.TelemetryService": {
         "GetTelemetry": Access.USER,
         "WatchTelemetry": Access.USER,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from controlplane.core.queues import QueueUse, Use
 from controlplane.domain import model
 from controlplane.domain.states import AttemptState, State
 from riseml.v1 import (
@@ -13,6 +14,7 @@ from riseml.v1 import (
     job_pb2,
     node_pb2,
     project_pb2,
+    queue_pb2,
     spec_pb2,
     state_pb2,
     user_pb2,
@@ -27,6 +29,15 @@ ATTEMPT_STATE_TO_PROTO: Mapping[AttemptState, job_pb2.AttemptState.ValueType] = 
 }
 ATTEMPT_STATE_FROM_PROTO: Mapping[int, AttemptState] = {
     value: key for key, value in ATTEMPT_STATE_TO_PROTO.items()
+}
+
+
+PLACEMENT_TO_PROTO: Mapping[model.PlacementStyle, queue_pb2.PlacementStyle.ValueType] = {
+    style: queue_pb2.PlacementStyle.Value(f"PLACEMENT_STYLE_{style.name}")
+    for style in model.PlacementStyle
+}
+PLACEMENT_FROM_PROTO: Mapping[int, model.PlacementStyle] = {
+    value: key for key, value in PLACEMENT_TO_PROTO.items()
 }
 
 
@@ -142,6 +153,7 @@ def experiment(value: model.Experiment, *, private: bool = True) -> experiment_p
         else [],
         priority=value.spec.priority,
         queue=value.spec.queue,
+        max_duration_seconds=value.max_duration_seconds or 0,
         create_time=timestamp(value.create_time),
         start_time=timestamp(value.start_time),
         end_time=timestamp(value.end_time),
@@ -158,6 +170,48 @@ def set_summary(value: model.Experiment, counts: Mapping[State, int]) -> experim
         finished_count=counts.get(State.FINISHED, 0),
         failed_count=counts.get(State.FAILED, 0),
         killed_count=counts.get(State.KILLED, 0),
+    )
+
+
+def queue(value: QueueUse) -> queue_pb2.Queue:
+    of, use = value.queue, value.use
+    return queue_pb2.Queue(
+        name=of.name,
+        weight=of.weight,
+        guaranteed_gpu_milli=of.guaranteed_gpu_milli,
+        limit_gpu_milli=of.limit_gpu_milli,
+        placement=PLACEMENT_TO_PROTO[of.placement],
+        preempts_lower_priority=of.preempts_lower_priority,
+        default_max_duration_seconds=of.default_max_duration_seconds or 0,
+        # `default` was never made.
+        create_time=timestamp(of.create_time or None),
+        use=queue_pb2.QueueUse(
+            allocated_gpu_milli=use.held.gpu_milli,
+            allocated_cpu_milli=use.held.cpu_milli,
+            allocated_memory_bytes=use.held.memory_bytes,
+            borrowed_gpu_milli=value.borrowed_gpu_milli,
+            running_count=use.running_count,
+            waiting_count=use.waiting_count,
+            waiting_gpu_milli=use.waiting_gpu_milli,
+            fair_share=value.fair_share,
+            recent_share=use.recent_share,
+            share=use.share,
+            users=[_user_use(name, own) for name, own in value.users],
+        ),
+    )
+
+
+def _user_use(user_name: str, use: Use) -> queue_pb2.UserUse:
+    return queue_pb2.UserUse(
+        user_name=user_name,
+        allocated_gpu_milli=use.held.gpu_milli,
+        allocated_cpu_milli=use.held.cpu_milli,
+        allocated_memory_bytes=use.held.memory_bytes,
+        running_count=use.running_count,
+        waiting_count=use.waiting_count,
+        waiting_gpu_milli=use.waiting_gpu_milli,
+        recent_share=use.recent_share,
+        share=use.share,
     )
 
 

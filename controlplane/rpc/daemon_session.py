@@ -13,6 +13,7 @@ from controlplane.domain.effects import SessionOpened
 from controlplane.domain.errors import FailedPrecondition, InvalidRequest, PermissionDenied
 from controlplane.domain.events import (
     AttemptReported,
+    CheckpointWritten,
     NodeConnected,
     NodeDisconnected,
     NodeInventoryChanged,
@@ -20,7 +21,7 @@ from controlplane.domain.events import (
 from controlplane.freshness import Freshness
 from controlplane.launch.daemon import DaemonLauncher, Heard, Outbox
 from controlplane.leases import Leases
-from controlplane.rpc import convert_daemon
+from controlplane.rpc import convert, convert_daemon
 from controlplane.runtime import Runtime
 from controlplane.telemetry import Telemetry
 from riseml.v1 import daemon_service_pb2 as pb
@@ -160,6 +161,11 @@ class DaemonSessions:
                         # An end may let another start, and its node waits to hear of it.
                         soon = report.state.ended
                         self._runtime.post(AttemptReported(node_name, report), soon=soon)
+                case "checkpoint":
+                    seen = request.checkpoint
+                    written = convert.seconds(seen.checkpoint_time)
+                    event = CheckpointWritten(node_name, seen.attempt_id, written)
+                    self._runtime.post(event, soon=False)
                 case "inventory":
                     inventory = convert_daemon.inventory(request.inventory)
                     if inventory.node_name == node_name:

@@ -18,6 +18,7 @@ from controlplane.rpc.interceptor import Gatekeeper
 from controlplane.rpc.log_service import LogService
 from controlplane.rpc.node_service import NodeService
 from controlplane.rpc.project_service import ProjectService
+from controlplane.rpc.queue_service import QueueService
 from controlplane.rpc.result_service import ResultService
 from controlplane.rpc.storage_service import StorageService
 from controlplane.rpc.system_service import SystemService
@@ -29,6 +30,7 @@ from riseml.v1 import (
     log_service_pb2_grpc,
     node_service_pb2_grpc,
     project_service_pb2_grpc,
+    queue_service_pb2_grpc,
     result_service_pb2_grpc,
     storage_service_pb2_grpc,
     system_service_pb2_grpc,
@@ -57,6 +59,7 @@ SERVICE_NAMES: Final = (
     "riseml.v1.LogService",
     "riseml.v1.ResultService",
     "riseml.v1.NodeService",
+    "riseml.v1.QueueService",
     "riseml.v1.TelemetryService",
     "riseml.v1.StorageService",
     "riseml.v1.SystemService",
@@ -74,6 +77,7 @@ class Services:
     logs: LogService
     results: ResultService
     nodes: NodeService
+    queues: QueueService
     telemetry: TelemetryService
     storage: StorageService
     system: SystemService
@@ -93,6 +97,7 @@ def make_server(
     log_service_pb2_grpc.add_LogServiceServicer_to_server(services.logs, server)
     result_service_pb2_grpc.add_ResultServiceServicer_to_server(services.results, server)
     node_service_pb2_grpc.add_NodeServiceServicer_to_server(services.nodes, server)
+    queue_service_pb2_grpc.add_QueueServiceServicer_to_server(services.queues, server)
     telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(services.telemetry, server)
     storage_service_pb2_grpc.add_StorageServiceServicer_to_server(services.storage, server)
     system_service_pb2_grpc.add_SystemServiceServicer_to_server(services.system, server)

@@ -48,6 +48,7 @@ class Experiment(_message.Message):
     SPEC_FIELD_NUMBER: _builtins.int
     JOBS_FIELD_NUMBER: _builtins.int
     PENDING_REASONS_FIELD_NUMBER: _builtins.int
+    MAX_DURATION_SECONDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Canonical: `ana.17`, a set's child `ana.17.3`."""
     user_name: _builtins.str
@@ -67,6 +68,10 @@ class Experiment(_message.Message):
     """How often its jobs were started together; what jobs see as RISEML_ATTEMPT."""
     priority: _builtins.int
     queue: _builtins.str
+    max_duration_seconds: _builtins.int
+    """It is ended when its jobs ran so long: what its spec says, else what its queue said when it was
+    submitted; 0: never.
+    """
     @_builtins.property
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[_spec_pb2.Parameter]:
         """This experiment's own values (of a child, or of a single experiment)."""
@@ -116,10 +121,11 @@ class Experiment(_message.Message):
         spec: _spec_pb2.TrainSpec | None = ...,
         jobs: _abc.Iterable[_job_pb2.Job] | None = ...,
         pending_reasons: _abc.Iterable[_builtins.str] | None = ...,
+        max_duration_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "set", b"set", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["child_number", b"child_number", "create_time", b"create_time", "end_time", b"end_time", "generation", b"generation", "id", b"id", "jobs", b"jobs", "message", b"message", "number", b"number", "parameters", b"parameters", "pending_reasons", b"pending_reasons", "priority", b"priority", "project", b"project", "queue", b"queue", "reason", b"reason", "revision_id", b"revision_id", "set", b"set", "spec", b"spec", "start_time", b"start_time", "state", b"state", "user_name", b"user_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["child_number", b"child_number", "create_time", b"create_time", "end_time", b"end_time", "generation", b"generation", "id", b"id", "jobs", b"jobs", "max_duration_seconds", b"max_duration_seconds", "message", b"message", "number", b"number", "parameters", b"parameters", "pending_reasons", b"pending_reasons", "priority", b"priority", "project", b"project", "queue", b"queue", "reason", b"reason", "revision_id", b"revision_id", "set", b"set", "spec", b"spec", "start_time", b"start_time", "state", b"state", "user_name", b"user_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15riseml/v1/queue.proto\x12\triseml.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x02\n\x05Queue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x05\x12\x1c\n\x14guaranteed_gpu_milli\x18\x03 \x01(\x03\x12\x1c\n\x0flimit_gpu_milli\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12,\n\tplacement\x18\x05 \x01(\x0e\x32\x19.riseml.v1.PlacementStyle\x12\x1f\n\x17preempts_lower_priority\x18\x06 \x01(\x08\x12$\n\x1c\x64\x65\x66\x61ult_max_duration_seconds\x18\x07 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x03use\x18\t \x01(\x0b\x32\x13.riseml.v1.QueueUseB\x12\n\x10_limit_gpu_milli\"\x96\x02\n\x08QueueUse\x12\x1b\n\x13\x61llocated_gpu_milli\x18\x01 \x01(\x03\x12\x1b\n\x13\x61llocated_cpu_milli\x18\x02 \x01(\x03\x12\x1e\n\x16\x61llocated_memory_bytes\x18\x03 \x01(\x03\x12\x1a\n\x12\x62orrowed_gpu_milli\x18\x04 \x01(\x03\x12\x15\n\rrunning_count\x18\x05 \x01(\x05\x12\x15\n\rwaiting_count\x18\x06 \x01(\x05\x12\x19\n\x11waiting_gpu_milli\x18\x07 \x01(\x03\x12\x12\n\nfair_share\x18\x08 \x01(\x01\x12\x14\n\x0crecent_share\x18\t \x01(\x01\x12!\n\x05users\x18\n \x03(\x0b\x32\x12.riseml.v1.UserUse\"}\n\x07UserUse\x12\x11\n\tuser_name\x18\x01 \x01(\t\x12\x1b\n\x13\x61llocated_gpu_milli\x18\x02 \x01(\x03\x12\x15\n\rrunning_count\x18\x03 \x01(\x05\x12\x15\n\rwaiting_count\x18\x04 \x01(\x05\x12\x14\n\x0crecent_share\x18\x05 \x01(\x01*g\n\x0ePlacementStyle\x12\x1f\n\x1bPLACEMENT_STYLE_UNSPECIFIED\x10\x00\x12\x18\n\x14PLACEMENT_STYLE_PACK\x10\x01\x12\x1a\n\x16PLACEMENT_STYLE_SPREAD\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15riseml/v1/queue.proto\x12\triseml.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x02\n\x05Queue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x05\x12\x1c\n\x14guaranteed_gpu_milli\x18\x03 \x01(\x03\x12\x1c\n\x0flimit_gpu_milli\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12,\n\tplacement\x18\x05 \x01(\x0e\x32\x19.riseml.v1.PlacementStyle\x12\x1f\n\x17preempts_lower_priority\x18\x06 \x01(\x08\x12$\n\x1c\x64\x65\x66\x61ult_max_duration_seconds\x18\x07 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x03use\x18\t \x01(\x0b\x32\x13.riseml.v1.QueueUseB\x12\n\x10_limit_gpu_milli\"\xa5\x02\n\x08QueueUse\x12\x1b\n\x13\x61llocated_gpu_milli\x18\x01 \x01(\x03\x12\x1b\n\x13\x61llocated_cpu_milli\x18\x02 \x01(\x03\x12\x1e\n\x16\x61llocated_memory_bytes\x18\x03 \x01(\x03\x12\x1a\n\x12\x62orrowed_gpu_milli\x18\x04 \x01(\x03\x12\x15\n\rrunning_count\x18\x05 \x01(\x05\x12\x15\n\rwaiting_count\x18\x06 \x01(\x05\x12\x19\n\x11waiting_gpu_milli\x18\x07 \x01(\x03\x12\x12\n\nfair_share\x18\x08 \x01(\x01\x12\x14\n\x0crecent_share\x18\t \x01(\x01\x12!\n\x05users\x18\n \x03(\x0b\x32\x12.riseml.v1.UserUse\x12\r\n\x05share\x18\x0b \x01(\x01\"\xe4\x01\n\x07UserUse\x12\x11\n\tuser_name\x18\x01 \x01(\t\x12\x1b\n\x13\x61llocated_gpu_milli\x18\x02 \x01(\x03\x12\x15\n\rrunning_count\x18\x03 \x01(\x05\x12\x15\n\rwaiting_count\x18\x04 \x01(\x05\x12\x14\n\x0crecent_share\x18\x05 \x01(\x01\x12\r\n\x05share\x18\x06 \x01(\x01\x12\x1b\n\x13\x61llocated_cpu_milli\x18\x07 \x01(\x03\x12\x1e\n\x16\x61llocated_memory_bytes\x18\x08 \x01(\x03\x12\x19\n\x11waiting_gpu_milli\x18\t \x01(\x03*g\n\x0ePlacementStyle\x12\x1f\n\x1bPLACEMENT_STYLE_UNSPECIFIED\x10\x00\x12\x18\n\x14PLACEMENT_STYLE_PACK\x10\x01\x12\x1a\n\x16PLACEMENT_STYLE_SPREAD\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'riseml.v1.queue_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PLACEMENTSTYLE']._serialized_start=797
-  _globals['_PLACEMENTSTYLE']._serialized_end=900
+  _globals['_PLACEMENTSTYLE']._serialized_start=916
+  _globals['_PLACEMENTSTYLE']._serialized_end=1019
   _globals['_QUEUE']._serialized_start=70
   _globals['_QUEUE']._serialized_end=387
   _globals['_QUEUEUSE']._serialized_start=390
-  _globals['_QUEUEUSE']._serialized_end=668
-  _globals['_USERUSE']._serialized_start=670
-  _globals['_USERUSE']._serialized_end=795
+  _globals['_QUEUEUSE']._serialized_end=683
+  _globals['_USERUSE']._serialized_start=686
+  _globals['_USERUSE']._serialized_end=914
 # @@protoc_insertion_point(module_scope)

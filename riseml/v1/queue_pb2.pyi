@@ -114,6 +114,7 @@ class QueueUse(_message.Message):
     FAIR_SHARE_FIELD_NUMBER: _builtins.int
     RECENT_SHARE_FIELD_NUMBER: _builtins.int
     USERS_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
     allocated_gpu_milli: _builtins.int
     allocated_cpu_milli: _builtins.int
     allocated_memory_bytes: _builtins.int
@@ -127,6 +128,8 @@ class QueueUse(_message.Message):
     """Part of the cluster that its weight entitles it to among the queues that run or wait, 0 to 1."""
     recent_share: _builtins.float
     """Part of all recent use that was its own, 0 to 1; use counts less the longer it is ago."""
+    share: _builtins.float
+    """Part of the cluster that it holds, by the resource of which it holds most, 0 to 1."""
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserUse]: ...
     def __init__(
@@ -142,10 +145,11 @@ class QueueUse(_message.Message):
         fair_share: _builtins.float = ...,
         recent_share: _builtins.float = ...,
         users: _abc.Iterable[Global___UserUse] | None = ...,
+        share: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated_cpu_milli", b"allocated_cpu_milli", "allocated_gpu_milli", b"allocated_gpu_milli", "allocated_memory_bytes", b"allocated_memory_bytes", "borrowed_gpu_milli", b"borrowed_gpu_milli", "fair_share", b"fair_share", "recent_share", b"recent_share", "running_count", b"running_count", "users", b"users", "waiting_count", b"waiting_count", "waiting_gpu_milli", b"waiting_gpu_milli"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated_cpu_milli", b"allocated_cpu_milli", "allocated_gpu_milli", b"allocated_gpu_milli", "allocated_memory_bytes", b"allocated_memory_bytes", "borrowed_gpu_milli", b"borrowed_gpu_milli", "fair_share", b"fair_share", "recent_share", b"recent_share", "running_count", b"running_count", "share", b"share", "users", b"users", "waiting_count", b"waiting_count", "waiting_gpu_milli", b"waiting_gpu_milli"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -162,12 +166,22 @@ class UserUse(_message.Message):
     RUNNING_COUNT_FIELD_NUMBER: _builtins.int
     WAITING_COUNT_FIELD_NUMBER: _builtins.int
     RECENT_SHARE_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    ALLOCATED_CPU_MILLI_FIELD_NUMBER: _builtins.int
+    ALLOCATED_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    WAITING_GPU_MILLI_FIELD_NUMBER: _builtins.int
     user_name: _builtins.str
     allocated_gpu_milli: _builtins.int
     running_count: _builtins.int
     waiting_count: _builtins.int
     recent_share: _builtins.float
     """Part of the queue's recent use, 0 to 1."""
+    share: _builtins.float
+    """Part of the cluster, by the resource of which it holds most, 0 to 1."""
+    allocated_cpu_milli: _builtins.int
+    allocated_memory_bytes: _builtins.int
+    waiting_gpu_milli: _builtins.int
+    """What those that wait ask for."""
     def __init__(
         self,
         *,
@@ -176,10 +190,14 @@ class UserUse(_message.Message):
         running_count: _builtins.int = ...,
         waiting_count: _builtins.int = ...,
         recent_share: _builtins.float = ...,
+        share: _builtins.float = ...,
+        allocated_cpu_milli: _builtins.int = ...,
+        allocated_memory_bytes: _builtins.int = ...,
+        waiting_gpu_milli: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated_gpu_milli", b"allocated_gpu_milli", "recent_share", b"recent_share", "running_count", b"running_count", "user_name", b"user_name", "waiting_count", b"waiting_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated_cpu_milli", b"allocated_cpu_milli", "allocated_gpu_milli", b"allocated_gpu_milli", "allocated_memory_bytes", b"allocated_memory_bytes", "recent_share", b"recent_share", "running_count", b"running_count", "share", b"share", "user_name", b"user_name", "waiting_count", b"waiting_count", "waiting_gpu_milli", b"waiting_gpu_milli"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,7 +8,7 @@ import re
 import time
 
 from riseml.spec.gpus import format_gpus
-from riseml.spec.units import format_memory, format_milli
+from riseml.spec.units import format_duration, format_memory, format_milli
 from riseml.states import (
     LIVE,
     attempt_state_name,
@@ -152,11 +152,20 @@ def _facts(experiment: experiment_pb2.Experiment) -> list[tuple[str, str]]:
         ("attempt", str(experiment.generation or "")),
         ("revision", experiment.revision_id[:12]),
         ("priority", f"{experiment.priority}, queue {experiment.queue}"),
+        ("runs at most", _limit(experiment)),
         ("jobs ask for", "\n".join(_asked(role) for role in spec.roles)),
         ("install", "\n".join(spec.install)),
         ("run", "\n".join(spec.run)),
         ("output", f"output://{experiment.id}" if not experiment.HasField("set") else ""),
     ]
+
+
+def _limit(experiment: experiment_pb2.Experiment) -> str:
+    seconds = experiment.max_duration_seconds
+    if not seconds:
+        return ""
+    own = experiment.spec.max_duration_seconds
+    return format_duration(seconds) + ("" if own else f" (of queue {experiment.queue})")
 
 
 def _asked(role: spec_pb2.Role) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controlplane.domain.effects import StartAttempt
-from controlplane.domain.events import NodeDrained
+from controlplane.domain.events import CheckpointWritten, NodeDrained
 from controlplane.domain.states import AttemptState
 from riseml.spec.model import RetryPolicy
 from tests.unit.core.world import World, gang, spec
@@ -234,3 +234,38 @@ def test_a_gang_waits_rather_than_half_starts() -> None:
     assert world.plan().started == ()
     assert world.state(E) == "PENDING"
     assert not world.cluster.attempts
+
+
+def test_a_gang_last_wrote_what_its_newest_member_wrote() -> None:
+    world = workers()
+    world.run(W1, W2)
+    node = world.attempt(W1).node_name
+
+    def seen() -> float | None:
+        (running,) = world.cluster.snapshot().running
+        return running.checkpoint_time
+
+    assert seen() is None
+    world.pass_time(100)
+    world.send(CheckpointWritten(node, W1, world.now - 50))
+    assert seen() == world.now - 50
+    version = world.cluster.snapshot().version
+    world.send(CheckpointWritten(node, W1, world.now - 60))
+    assert world.cluster.snapshot().version == version, "it knew of a newer one"
+    world.send(CheckpointWritten(world.attempt(W2).node_name, W2, world.now + 7))
+    assert seen() == world.now, "a node's clock may be wrong"
+
+
+def test_checkpoints_of_attempts_that_do_not_run_there_mean_nothing() -> None:
+    world = World()
+    world.connect("n1")
+    world.submit(spec())
+    world.plan()
+    attempt = "ana.1.train.1-1"
+    world.send(CheckpointWritten("n2", attempt, world.now))
+    world.send(CheckpointWritten("n1", "ana.9.train.1-1", world.now))
+    assert not world.cluster.checkpoints
+    world.run(attempt)
+    world.send(CheckpointWritten("n1", attempt, world.now))
+    world.exit(attempt)
+    assert not world.cluster.checkpoints, "what ended is forgotten"

@@ -16,6 +16,7 @@ from controlplane.domain.effects import StartAttempt
 from controlplane.domain.errors import FailedPrecondition
 from controlplane.domain.events import (
     AttemptReported,
+    CheckpointWritten,
     ControlPlaneStarted,
     Event,
     NodeConnected,
@@ -200,6 +201,12 @@ class AnyEvents(RuleBasedStateMachine):
         for attempt in list(self.world.cluster.attempts.values()):
             word = AttemptReport(attempt.id, state, exit_code=0, start_time=self.world.now)
             self.send(AttemptReported(attempt.node_name, word))
+
+    @precondition(lambda self: self.world.cluster.attempts)
+    @rule(data=st.data(), name=st.sampled_from(NODES), seconds=st.integers(-9, 9))
+    def write_a_checkpoint(self, data: st.DataObject, name: str, seconds: int) -> None:
+        attempt_id = data.draw(st.sampled_from(sorted(self.world.cluster.attempts)))
+        self.send(CheckpointWritten(name, attempt_id, self.world.now + seconds))
 
     @precondition(lambda self: self.last_report is not None)
     @rule()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from controlplane.domain.errors import (
@@ -10,9 +12,19 @@ from controlplane.domain.errors import (
     NotFound,
     PermissionDenied,
 )
-from controlplane.domain.events import ExperimentSubmitted, UserCreated, UserUpdated
-from controlplane.domain.model import ApiKey
-from riseml.spec.model import EnvVar, Resources, RoleSpec
+from controlplane.domain.events import (
+    ExperimentSubmitted,
+    NodeCordoned,
+    PlanMade,
+    QueueCreated,
+    QueueUpdated,
+    TimePassed,
+    UserCreated,
+    UserUpdated,
+)
+from controlplane.domain.model import ApiKey, QueueSettings
+from controlplane.scheduler.cycle import schedule
+from riseml.spec.model import EnvVar, ParameterValues, Resources, RoleSpec
 from tests.unit.core.world import SMALL, World, gang, spec
 
 
@@ -153,3 +165,91 @@ def test_an_order_carries_commands_environment_and_where_outputs_go() -> None:
     assert (order.generation, order.revision_id, order.rank) == (1, "abc", 0)
     assert order.peers == ()
     assert order.contact_timeout_seconds == 0
+
+
+def test_an_unknown_queue_is_refused_with_those_that_there_are() -> None:
+    world = World()
+    world.send(QueueCreated("research", QueueSettings()))
+    with pytest.raises(InvalidRequest, match="there is no queue 'reserch'") as refused:
+        world.submit(spec(queue="reserch"))
+    assert "(there are default, research); did you mean research?" in refused.value.message
+    assert [violation.path for violation in refused.value.violations] == ["train.queue"]
+    assert not world.cluster.experiments
+    assert world.submit(spec(queue="research")) == "ana.1"
+
+
+def limited(seconds: int | None = 60, **fields: Any) -> World:
+    """A queue `short` with a limit of time, and an experiment in it that runs."""
+    world = World()
+    world.connect()
+    world.send(QueueCreated("short", QueueSettings(default_max_duration_seconds=seconds)))
+    world.submit(spec(queue="short", **fields))
+    return world
+
+
+def test_the_limit_of_the_queue_holds_where_the_spec_names_none() -> None:
+    world = limited()
+    experiment = world.experiment("ana.1")
+    assert experiment.spec.max_duration_seconds is None, "the spec stays what was sent"
+    assert experiment.max_duration_seconds == 60
+    (request,) = world.cluster.snapshot().pending
+    assert request.max_duration_seconds == 60
+    world.plan()
+    world.run("ana.1.train.1-1")
+    assert world.cluster.snapshot().running[0].max_duration_seconds == 60
+    world.pass_time(59)
+    world.send(TimePassed())
+    assert not world.stopped
+    world.pass_time(1)
+    world.send(TimePassed())
+    assert world.stopped == {"ana.1.train.1-1": "max_duration"}
+    world.exit("ana.1.train.1-1", None, exit_signal=15)
+    assert (
+        world.experiment("ana.1").message == "ran longer than the max_duration of queue short, 60 s"
+    )
+
+
+@pytest.mark.parametrize("own", [30, 90])
+def test_a_limit_of_the_spec_goes_before_that_of_the_queue(own: int) -> None:
+    experiment = limited(max_duration_seconds=own).experiment("ana.1")
+    assert experiment.max_duration_seconds == own
+    assert experiment.queue_max_duration_seconds is None
+
+
+def test_children_of_a_set_have_the_limit_of_the_queue() -> None:
+    world = World()
+    world.send(QueueCreated("short", QueueSettings(default_max_duration_seconds=60)))
+    letters = ParameterValues("letter", ("a", "b"))
+    world.submit(
+        spec(queue="short", parameters=(letters,), run=("echo {{letter}}",)),
+        *[(("letter", value),) for value in "ab"],
+    )
+    assert [e.max_duration_seconds for e in world.cluster.experiments.values()] == [60, 60, 60]
+    assert set(world.cluster.limited) == {"ana.1.1", "ana.1.2"}
+
+
+def test_a_changed_limit_of_the_queue_is_for_those_who_come_later() -> None:
+    world = limited()
+    world.send(QueueUpdated("short", QueueSettings(default_max_duration_seconds=0)))
+    world.submit(spec(queue="short"))
+    limits = [world.experiment(i).max_duration_seconds for i in ("ana.1", "ana.2")]
+    assert limits == [60, None]
+    restarted = world.reload()
+    assert [e.max_duration_seconds for e in restarted.experiments.values()] == limits
+    assert set(restarted.limited) == {"ana.1"}
+
+
+def test_those_that_wait_alike_but_may_run_longer_are_told_apart() -> None:
+    """Else the scheduler would not be woken for one whose limit lets it pass others."""
+    world = limited()
+    world.send(NodeCordoned("n1", True))
+    world.send(PlanMade(schedule(world.cluster.snapshot(), world.now)))
+    assert world.cluster.waiting.get("ana.1") is not None
+    world.submit(spec(queue="short"))
+    woken = world.woke
+    assert not woken
+    world.send(QueueUpdated("short", QueueSettings(default_max_duration_seconds=10)))
+    world.send(PlanMade(schedule(world.cluster.snapshot(), world.now)))
+    world.submit(spec(queue="short"))
+    assert world.woke
+    assert len({request.shape for request in world.cluster.snapshot().pending}) == 2

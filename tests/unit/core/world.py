@@ -259,6 +259,8 @@ class World:
             self.cluster.note_waiting(
                 outcome.waiting, outcome.waiting_version, outcome.reservations
             )
+        if outcome.checkpoint is not None:
+            self.cluster.note_checkpoint(*outcome.checkpoint)
         self.store.commit(outcome.changes)
         self.effects = outcome.effects
         self.cluster.check_invariants()

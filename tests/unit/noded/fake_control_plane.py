@@ -41,6 +41,7 @@ class FakeControlPlane(DaemonServiceServicer):
         self.hellos: list[daemon_service_pb2.Hello] = []
         self.reports: list[daemon_pb2.AttemptReport] = []
         self.inventories: list[daemon_pb2.NodeInventory] = []
+        self.checkpoints: list[daemon_pb2.CheckpointSeen] = []
         self.samples = 0
         self.heartbeats = 0
         self.answers_heartbeats = True
@@ -189,6 +190,8 @@ class FakeControlPlane(DaemonServiceServicer):
                     if self.answers_heartbeats:
                         ack = daemon_service_pb2.HeartbeatAck(sequence=request.heartbeat.sequence)
                         orders.put_nowait(daemon_service_pb2.SessionResponse(heartbeat_ack=ack))
+                case "checkpoint":
+                    self.checkpoints.append(request.checkpoint)
                 case "inventory":
                     self.inventories.append(request.inventory)
             await self._tell()

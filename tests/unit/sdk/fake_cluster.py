@@ -17,6 +17,8 @@ from riseml.v1 import (
     job_pb2,
     node_pb2,
     project_pb2,
+    queue_pb2,
+    queue_service_pb2,
     state_pb2,
     telemetry_pb2,
     user_pb2,
@@ -60,6 +62,9 @@ class FakeCluster:
         self.violations: tuple[tuple[str, str], ...] = ()
         self.users = {"ana": user_pb2.User(name="ana", admin=True, enabled=True)}
         self.nodes: list[node_pb2.Node] = []
+        self.queues: dict[str, queue_pb2.Queue] = {}
+        self.queue_settings: list[queue_service_pb2.QueueSettings] = []
+        """As they came, of CreateQueue and UpdateQueue."""
         self.samples: list[telemetry_pb2.NodeSample] = []
         self.blobs: dict[bytes, bytes] = {}
         self.cut_upload_after = -1

@@ -26,6 +26,9 @@ from riseml.v1 import (
     project_pb2,
     project_service_pb2,
     project_service_pb2_grpc,
+    queue_pb2,
+    queue_service_pb2,
+    queue_service_pb2_grpc,
     state_pb2,
     storage_service_pb2,
     storage_service_pb2_grpc,
@@ -106,6 +109,42 @@ class _Nodes(node_service_pb2_grpc.NodeServiceServicer):
     def CreateNodeToken(self, request: Any, context: Any) -> Any:
         self._cluster.enter("CreateNodeToken", context)
         return node_service_pb2.CreateNodeTokenResponse(token="node-token", ca_fingerprint="ab")
+
+
+class _Queues(queue_service_pb2_grpc.QueueServiceServicer):
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._cluster = cluster
+
+    def ListQueues(self, request: Any, context: Any) -> Any:
+        """One per page."""
+        self._cluster.enter("ListQueues", context)
+        names = [name for name in sorted(self._cluster.queues) if name > request.page_token]
+        return queue_service_pb2.ListQueuesResponse(
+            queues=[self._cluster.queues[n] for n in names[:1]],
+            next_page_token=names[0] if len(names) > 1 else "",
+        )
+
+    def GetQueue(self, request: Any, context: Any) -> Any:
+        self._cluster.enter("GetQueue", context)
+        return queue_service_pb2.GetQueueResponse(queue=self._cluster.queues[request.name])
+
+    def CreateQueue(self, request: Any, context: Any) -> Any:
+        self._cluster.enter("CreateQueue", context)
+        assert request.request_id
+        self._cluster.queue_settings.append(request.settings)
+        queue = queue_pb2.Queue(name=request.name, weight=request.settings.weight or 1)
+        self._cluster.queues[request.name] = queue
+        return queue_service_pb2.CreateQueueResponse(queue=queue)
+
+    def UpdateQueue(self, request: Any, context: Any) -> Any:
+        self._cluster.enter("UpdateQueue", context)
+        self._cluster.queue_settings.append(request.settings)
+        return queue_service_pb2.UpdateQueueResponse(queue=self._cluster.queues[request.name])
+
+    def DeleteQueue(self, request: Any, context: Any) -> Any:
+        self._cluster.enter("DeleteQueue", context)
+        del self._cluster.queues[request.name]
+        return queue_service_pb2.DeleteQueueResponse()
 
 
 class _Telemetry(telemetry_service_pb2_grpc.TelemetryServiceServicer):
@@ -398,6 +437,7 @@ def serving(cluster: FakeCluster) -> Iterator[str]:
     )
     user_service_pb2_grpc.add_UserServiceServicer_to_server(_Users(cluster), server)
     node_service_pb2_grpc.add_NodeServiceServicer_to_server(_Nodes(cluster), server)
+    queue_service_pb2_grpc.add_QueueServiceServicer_to_server(_Queues(cluster), server)
     telemetry_service_pb2_grpc.add_TelemetryServiceServicer_to_server(_Telemetry(cluster), server)
     system_service_pb2_grpc.add_SystemServiceServicer_to_server(_System(cluster), server)
     project_service_pb2_grpc.add_ProjectServiceServicer_to_server(_Projects(cluster), server)
