@@ -108,9 +108,8 @@ class Runtime:
         self._settings = settings
         self._clock = clock
         live = store.load(clock())
-        self.cluster = Cluster.from_live_state(
-            live, use_half_life_seconds=settings.use_half_life_seconds
-        )
+        half_life = settings.use_half_life_seconds
+        self.cluster = Cluster.from_live_state(live, use_half_life_seconds=half_life)
         self.feed = ChangeFeed(live.change_number)
         self.cycles = Cycles()
         self._change_number = live.change_number
@@ -395,9 +394,12 @@ class Runtime:
             self.store_fault = worse.message
             return False
         # Versions go on, so that a plan for the abandoned state is recognised as old.
-        version = self.cluster.snapshot().version + 1
-        half_life = self._settings.use_half_life_seconds
-        self.cluster = Cluster.from_live_state(live, version, use_half_life_seconds=half_life)
+        self.cluster = Cluster.from_live_state(
+            live,
+            self.cluster.snapshot().version + 1,
+            use_half_life_seconds=self._settings.use_half_life_seconds,
+            use_is_fresh_at=self._clock(),
+        )
         return True
 
     def _publish(self, changes: list[Change]) -> None:

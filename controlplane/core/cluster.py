@@ -97,7 +97,7 @@ class Cluster:
         # Recorded since this was loaded; older ones only the store knows.
         self.revisions: dict[tuple[str, str], Revision] = {}
         self.nodes: dict[str, Node] = {}
-        # Those that are stored, by name: `default` is there without. Ask `queue` and `queue_names`.
+        # Those that are stored, by name: `default` is there without. Ask `queue` and `all_queues`.
         self.queues: dict[str, Queue] = {}
         self.use_records: dict[Key, UseRecord] = {}
         # What queues and users hold and used.
@@ -136,8 +136,13 @@ class Cluster:
         first_version: int = 0,
         *,
         use_half_life_seconds: float = DEFAULTS.use_half_life_seconds,
+        use_is_fresh_at: float | None = None,
     ) -> Cluster:
-        """The cluster as it was committed last. Snapshots are numbered from `first_version` on."""
+        """The cluster as it was committed last. Snapshots are numbered from `first_version` on.
+
+        With `use_is_fresh_at` what is not written down of recent use counts as fresh then: where
+        the store fails, cluster after cluster is restored, and none should try to write at once.
+        """
         cluster = cls(first_version, use_half_life_seconds=use_half_life_seconds)
         entities: list[Entity] = [
             *state.users,
@@ -154,7 +159,15 @@ class Cluster:
         ]
         for entity in entities:
             cluster._put(entity, None)
-        cluster._restore_use()
+        cluster.use.restore(
+            cluster.use_records.values(),
+            (
+                (cluster.experiments[attempt.experiment_id], attempt)
+                for attempt in cluster.attempts.values()
+                if not attempt.state.ended
+            ),
+            use_is_fresh_at,
+        )
         for user_name, number in state.last_numbers:
             known = cluster.last_numbers.get(user_name, 0)
             cluster.last_numbers[user_name] = max(known, number)
@@ -218,9 +231,14 @@ class Cluster:
         found = self.queues.get(name)
         return BUILT_IN_QUEUE if found is None and name == BUILT_IN_QUEUE.name else found
 
+    def all_queues(self) -> list[Queue]:
+        """By name."""
+        queues = {BUILT_IN_QUEUE.name: BUILT_IN_QUEUE, **self.queues}
+        return [queues[name] for name in sorted(queues)]
+
     def queue_names(self) -> list[str]:
         """Of all queues, in order."""
-        return sorted({BUILT_IN_QUEUE.name, *self.queues})
+        return [queue.name for queue in self.all_queues()]
 
     def snapshot(self) -> Snapshot:
         """An immutable picture for the scheduler: the same object as long as nothing changed."""
@@ -299,15 +317,6 @@ class Cluster:
     def _put(self, entity: Entity, now: float | None) -> None:
         """`now` None: it is being loaded."""
         _PUT[type(entity)](self, entity, now)
-
-    def _restore_use(self) -> None:
-        """What is held now counts since its use was written down, or since it began."""
-        for record in self.use_records.values():
-            self.use.restore(record)
-        live = [attempt for attempt in self.attempts.values() if not attempt.state.ended]
-        for attempt in sorted(live, key=lambda attempt: attempt.create_time):
-            experiment = self.experiments[attempt.experiment_id]
-            self.use.take(experiment, attempt, attempt.create_time)
 
     def _delete(self, entity: Entity, now: float) -> None:
         match entity:

@@ -5,12 +5,12 @@ A change costs a word here; the next snapshot makes anew just the nodes and expe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from controlplane.core.views import gang_request, node_view, running_gang
 from controlplane.core.waiting import WaitingLines
-from controlplane.domain.snapshot import NodeView, QueueView, RunningGang, Snapshot
+from controlplane.domain.model import Queue
+from controlplane.domain.snapshot import NodeView, RunningGang, Snapshot
 from controlplane.domain.states import State
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ class Pictures:
         self._snapshot: Snapshot | None = None
         self._changed_nodes: dict[str, None] = {}
         self._changed_experiments: dict[str, None] = {}
-        self._queues_changed = False
+        self._queues_changed = True
+        self._queues: list[Queue] = []
         self._nodes: dict[str, NodeView] = {}
         self._pending = WaitingLines()
         self._running: dict[str, RunningGang] = {}
@@ -70,14 +71,16 @@ class Pictures:
             self._refresh_experiment(cluster, experiment_id)
         self._changed_nodes.clear()
         self._changed_experiments.clear()
-        self._queues_changed = False
+        if self._queues_changed:
+            self._queues = cluster.all_queues()
+            self._queues_changed = False
         self.version += 1
         self._snapshot = Snapshot(
             self.version,
             nodes,
             self._pending.queue(),
             tuple(self._running.values()),
-            queues=tuple(self._queue_views(cluster)),
+            queues=tuple([cluster.use.queue_view(queue) for queue in self._queues]),
             users=cluster.use.user_views(),
             preemptors=self._preemptors(),
         )
@@ -87,12 +90,6 @@ class Pictures:
         if not self._made_room:
             return ()
         return tuple(sorted({one for one in self._made_room.values() if one in self._pending}))
-
-    def _queue_views(self, cluster: Cluster) -> Iterator[QueueView]:
-        for name in cluster.queue_names():
-            queue = cluster.queue(name)
-            if queue is not None:
-                yield cluster.use.queue_view(queue)
 
     def _refresh_nodes(self, cluster: Cluster) -> None:
         joined = False

@@ -204,8 +204,8 @@ class QueueUse:
 def queue_uses(cluster: Cluster, names: Iterable[str], now: float) -> list[QueueUse]:
     """Of the queues of these names, in their order. Raises NotFound."""
     ledger = cluster.use
-    accounts = {name: ledger.account(name) for name in cluster.queue_names()}
-    queues = {name: known_queue(cluster, name) for name in accounts}
+    queues = {queue.name: queue for queue in cluster.all_queues()}
+    accounts = {name: ledger.account(name) for name in queues}
     recent = {name: ledger.use_of(account).at(now) for name, account in accounts.items()}
     total = sum(recent.values())
     active = sum(queues[n].weight for n, account in accounts.items() if not account.is_idle)

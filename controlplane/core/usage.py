@@ -8,7 +8,7 @@ is held may be another one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import exp2, log
 from typing import Final
 
@@ -213,7 +213,9 @@ class UseLedger:
         if before == after:
             return
         queue = experiment.spec.queue
-        wants = gang_gpu_milli(experiment.spec)
+        wants = 0
+        if before == _WAITING or after == _WAITING:
+            wants = gang_gpu_milli(experiment.spec)
         for key in ((queue, ""), (queue, experiment.user_name)):
             account = self._account(key)
             if before is not None:
@@ -284,12 +286,24 @@ class UseLedger:
         if account is not None and account.rate:
             self._unsaved[key] = record.time
 
-    def restore(self, record: UseRecord) -> None:
-        """What a record says, before anything is taken."""
-        key = (record.queue, record.user_name)
-        account = self._account(key)
-        account.seconds, account.time = record.seconds, record.time
-        self._changed(key, account)
+    def restore(
+        self,
+        records: Iterable[UseRecord],
+        held: Iterable[tuple[Experiment, Attempt]],
+        is_fresh_at: float | None,
+    ) -> None:
+        """Goes on from records. What is held counts since its use was written down, or since it
+        began. So old is what is not written down, unless it is said to be fresh.
+        """
+        for record in records:
+            key = (record.queue, record.user_name)
+            account = self._account(key)
+            account.seconds, account.time = record.seconds, record.time
+            self._changed(key, account)
+        for experiment, attempt in sorted(held, key=lambda each: each[1].create_time):
+            self.take(experiment, attempt, attempt.create_time)
+        if is_fresh_at is not None:
+            self._unsaved = dict.fromkeys(self._unsaved, is_fresh_at)
 
     def forget(self, key: Key) -> None:
         """Drops an account."""

@@ -216,6 +216,34 @@ def test_what_runs_when_nothing_was_written_counts_from_its_beginning() -> None:
     assert user_view(world).use.at(world.now) == pytest.approx(before)
 
 
+def saved(world: World) -> list[UseRecord]:
+    """What is stored of users' use after a moment."""
+    world.send(TimePassed())
+    return [record for record in world.store.all(UseRecord) if record.user_name]
+
+
+def test_a_restart_writes_what_is_old() -> None:
+    """Else restarts in a row would forget more and more."""
+    world = world_with_gpus()
+    start(world, GPU_JOB)
+    world.pass_time(SAVE_SECONDS - 1)
+    world.cluster = world.reload()
+    world.pass_time(1)
+    (record,) = saved(world)
+    assert record.seconds == pytest.approx(user_view(world).use.at(world.now))
+
+
+def test_a_cluster_that_is_restored_because_the_store_failed_does_not_write_at_once() -> None:
+    world = world_with_gpus()
+    start(world, GPU_JOB)
+    world.pass_time(10 * SAVE_SECONDS)
+    world.cluster = world.reload(use_is_fresh_at=world.now)
+    assert saved(world) == []
+    world.pass_time(SAVE_SECONDS)
+    (record,) = saved(world)
+    assert record.seconds == pytest.approx(user_view(world).use.at(world.now))
+
+
 def test_use_that_nobody_would_miss_is_forgotten() -> None:
     world = world_with_gpus()
     world.send(QueueCreated("research", QueueSettings(weight=2)))

@@ -266,10 +266,12 @@ class World:
         self.cluster.check_invariants()
         return outcome.reply
 
-    def reload(self) -> Cluster:
+    def reload(self, **options: Any) -> Cluster:
         """The cluster as it would be after a restart."""
         half_life = self.settings.use_half_life_seconds
-        return Cluster.from_live_state(self.store.load(), use_half_life_seconds=half_life)
+        return Cluster.from_live_state(
+            self.store.load(), use_half_life_seconds=half_life, **options
+        )
 
     def connect(self, name: str = "n1", epoch: int = 1, attempts: Any = (), **fields: Any) -> Any:
         return self.send(NodeConnected(inventory(name, **fields), epoch, tuple(attempts)))
