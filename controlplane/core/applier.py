@@ -14,6 +14,7 @@ from controlplane.core.draft import Draft, Outcome
 from controlplane.core.lifecycle import advance, is_build, stop_attempt
 from controlplane.core.orders import build_order, peers_of, run_commands
 from controlplane.core.settings import Settings
+from controlplane.core.usage import gang_gpu_milli
 from controlplane.core.views import (
     GPU_MILLI,
     NodeUsage,
@@ -32,6 +33,7 @@ from controlplane.domain.states import AttemptState, State
 from riseml.spec.gpus import model_fits, models_in_words
 from riseml.spec.model import Resources
 from riseml.spec.taints import format_taint, untolerated
+from riseml.spec.units import format_milli
 
 
 class _Rejected(Exception):
@@ -42,11 +44,12 @@ def plan_made(draft: Draft, event: PlanMade, settings: Settings) -> Outcome:
     """Reply: PlanApplied."""
     plan = event.plan
     usage: dict[str, NodeUsage] = {}
+    given: dict[str, int] = {}
     started: list[str] = []
     rejected: list[RejectedPlacement] = []
     for placement in plan.placements:
         try:
-            _place(draft, placement, usage, settings)
+            _place(draft, placement, usage, given, settings)
         except _Rejected as wrong:
             rejected.append(RejectedPlacement(placement.experiment_id, str(wrong)))
         else:
@@ -63,8 +66,13 @@ def plan_made(draft: Draft, event: PlanMade, settings: Settings) -> Outcome:
 
 
 def _place(
-    draft: Draft, placement: GangPlacement, usage: dict[str, NodeUsage], settings: Settings
+    draft: Draft,
+    placement: GangPlacement,
+    usage: dict[str, NodeUsage],
+    given: dict[str, int],
+    settings: Settings,
 ) -> None:
+    """`given` are the thousandths of GPUs that queues got by this plan."""
     experiment = draft.experiment(placement.experiment_id)
     if experiment is None or experiment.state is not State.PENDING or experiment.is_set:
         raise _Rejected("it does not wait any more")
@@ -72,6 +80,8 @@ def _place(
     by_job = {member.job_id: member for member in placement.members}
     if len(by_job) != len(placement.members) or by_job.keys() != {job.id for job in gang}:
         raise _Rejected("the placement does not name each of its jobs once")
+    queue, gpu_milli = experiment.spec.queue, gang_gpu_milli(experiment.spec)
+    _check_limit(draft, queue, given.get(queue, 0), gpu_milli)
     pinned = draft.cluster.pinned_nodes(experiment) if experiment.generation else ()
     generation = experiment.generation + 1
     attempts: list[Attempt] = []
@@ -95,7 +105,18 @@ def _place(
         for attempt in attempts:
             usage[attempt.node_name].remove(attempt)
         raise
+    given[queue] = given.get(queue, 0) + gpu_milli
     _start(draft, replace(experiment, generation=generation), gang, attempts, settings)
+
+
+def _check_limit(draft: Draft, name: str, given: int, wanted: int) -> None:
+    """What asks for no GPUs is within any limit."""
+    queue = draft.cluster.queue(name)
+    limit = None if queue is None else queue.limit_gpu_milli
+    if limit is None or not wanted:
+        return
+    if draft.cluster.use.account(name).gpu_milli + given + wanted > limit:
+        raise _Rejected(f"queue {name} may hold {format_milli(limit)} GPUs at most")
 
 
 def _open_node(draft: Draft, experiment: Experiment, name: str) -> Node:

@@ -13,8 +13,9 @@ from controlplane.domain.events import (
     NodeTainted,
     NodeTelemetryLate,
     PlanMade,
+    QueueUpdated,
 )
-from controlplane.domain.model import GpuShare, NodeCapabilities
+from controlplane.domain.model import GpuShare, NodeCapabilities, QueueSettings
 from controlplane.domain.plan import (
     GangPlacement,
     PendingCode,
@@ -27,7 +28,7 @@ from controlplane.domain.plan import (
 from controlplane.domain.snapshot import MemberPlacement
 from controlplane.scheduler.cycle import schedule
 from riseml.spec.model import GIB, Resources
-from tests.unit.core.world import World, gang, gpu, inventory, naive_plan, spec
+from tests.unit.core.world import SMALL, World, gang, gpu, inventory, naive_plan, spec
 
 E = "ana.1"
 ONE_GPU = Resources(cpu_milli=1000, memory_bytes=GIB, gpu_milli=1000, gpu_model="H100")
@@ -186,6 +187,27 @@ def test_labels_are_checked_again() -> None:
     assert "zone=a" in rejected.reason
     world.send(NodeInventoryChanged(inventory(labels=(("zone", "a"),)), 1))
     assert place(world, placement(("train.1", "n1", ()))).started == (E,)
+
+
+def test_the_limit_of_a_queue_is_checked_again_over_the_whole_plan() -> None:
+    world = waiting(HALF_GPU)
+    for resources in (HALF_GPU, HALF_GPU, SMALL):
+        world.submit(spec(roles=gang(("train", 1), resources=resources)))
+    halves = [placement(("train.1", "n1", share("g0", 500)))]
+    halves += [
+        placement(("train.1", "n1", share(g, 500)), experiment=e)
+        for e, g in (("ana.2", "g0"), ("ana.3", "g1"))
+    ]
+    place(world, halves[0])
+    # The plan is from before an admin set the limit.
+    world.send(QueueUpdated("default", QueueSettings(limit_gpu_milli=1000)))
+    without_gpu = placement(("train.1", "n1", ()), experiment="ana.4")
+    applied = place(world, *halves[1:], without_gpu)
+    assert applied.started == ("ana.2", "ana.4")
+    (rejected,) = applied.rejected
+    assert rejected.reason == "queue default may hold 1 GPUs at most"
+    world.exit("ana.1.train.1-1")
+    assert place(world, halves[2]).started == ("ana.3",)
 
 
 def test_taints_are_checked_again() -> None:

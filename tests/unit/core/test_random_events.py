@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from controlplane.core.cluster import Cluster
 from controlplane.core.settings import Settings
-from controlplane.core.usage import SAVE_SECONDS, Account
+from controlplane.core.usage import SAVE_SECONDS, Account, gang_gpu_milli
 from controlplane.domain.effects import StartAttempt
 from controlplane.domain.errors import FailedPrecondition
 from controlplane.domain.events import (
@@ -125,10 +126,14 @@ class AnyEvents(RuleBasedStateMachine):
         self.submitted.append(self.world.submit(which, *assignments))
         self.woken = self.woken or self.world.woke
 
-    @rule(weight=st.integers(1, 9))
-    def make_or_change_a_queue(self, weight: int) -> None:
+    @rule(
+        weight=st.integers(1, 9),
+        guaranteed=st.sampled_from((0, 500)),
+        limit=st.sampled_from((-1, 500, 1000)),
+    )
+    def make_or_change_a_queue(self, weight: int, guaranteed: int, limit: int) -> None:
         known = self.world.cluster.queue("research") is not None
-        wanted = QueueSettings(weight=weight)
+        wanted = QueueSettings(weight, guaranteed, limit)
         self.send(QueueUpdated("research", wanted) if known else QueueCreated("research", wanted))
 
     @precondition(lambda self: self.world.cluster.queue("research") is not None)
@@ -167,6 +172,16 @@ class AnyEvents(RuleBasedStateMachine):
         self.woken = False
         applied = self.send(PlanMade(schedule(self.world.cluster.snapshot(), self.world.now)))
         assert not applied.rejected, "scheduler and applier agree on what fits"
+        self.limits_hold(applied.started)
+
+    def limits_hold(self, started: Iterable[str]) -> None:
+        """Of queues in which something with GPUs was started; a lowered limit stops nothing."""
+        cluster = self.world.cluster
+        for experiment in map(self.world.experiment, started):
+            queue = cluster.queue(experiment.spec.queue)
+            assert queue is not None
+            if queue.limit_gpu_milli is not None and gang_gpu_milli(experiment.spec):
+                assert cluster.use.account(queue.name).gpu_milli <= queue.limit_gpu_milli
 
     @rule()
     def keep_a_plan(self) -> None:
@@ -176,7 +191,7 @@ class AnyEvents(RuleBasedStateMachine):
     @rule()
     def apply_an_old_plan(self) -> None:
         assert self.old_plan is not None
-        self.send(PlanMade(self.old_plan))
+        self.limits_hold(self.send(PlanMade(self.old_plan)).started)
 
     @precondition(lambda self: self.world.cluster.experiments)
     @rule(data=st.data())

@@ -100,12 +100,23 @@ def place(node: NodeView, request: Resources) -> tuple[GpuShare, ...] | None:
 def naive_plan(snapshot: Snapshot) -> Plan:
     """Places as many gangs as fit, first come, first fit."""
     nodes = {node.name: node for node in snapshot.nodes}
+    queues = {view.queue.name: view for view in snapshot.queues}
+    left = {
+        name: view.queue.limit_gpu_milli - view.held.gpu_milli
+        for name, view in queues.items()
+        if view.queue.limit_gpu_milli is not None
+    }
     placements = []
     for request in sorted(snapshot.pending, key=lambda request: request.rank):
+        wanted = sum(member.resources.gpu_milli for member in request.members)
+        if wanted > left.get(request.queue, wanted):
+            continue
         trial = dict(nodes)
         members = _place_gang(request, trial)
         if members is not None:
             nodes = trial
+            if request.queue in left:
+                left[request.queue] -= wanted
             placements.append(GangPlacement(request.experiment_id, members))
     return Plan(snapshot.version, tuple(placements))
 
