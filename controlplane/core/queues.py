@@ -192,7 +192,7 @@ class QueueUse:
     # Part of the cluster that its weight entitles it to among the queues that run or wait, itself
     # among them, 0 to 1.
     fair_share: float
-    # By name; without those who have nothing and whose use is forgotten.
+    # By name; without those who have nothing and whose use is forgotten. Empty unless asked for.
     users: tuple[tuple[str, Use], ...]
 
     @property
@@ -201,7 +201,9 @@ class QueueUse:
         return max(0, self.use.held.gpu_milli - self.queue.guaranteed_gpu_milli)
 
 
-def queue_uses(cluster: Cluster, names: Iterable[str], now: float) -> list[QueueUse]:
+def queue_uses(
+    cluster: Cluster, names: Iterable[str], now: float, *, with_users: bool = False
+) -> list[QueueUse]:
     """Of the queues of these names, in their order. Raises NotFound."""
     ledger = cluster.use
     queues = {queue.name: queue for queue in cluster.all_queues()}
@@ -225,7 +227,7 @@ def queue_uses(cluster: Cluster, names: Iterable[str], now: float) -> list[Queue
     for name in names:
         queue = known_queue(cluster, name)
         account = accounts[name]
-        users = ledger.users.get(name, {})
+        users = ledger.users.get(name, {}) if with_users else {}
         by_users = sum(ledger.use_of(one).at(now) for one in users.values())
         others = active if not account.is_idle else active + queue.weight
         found.append(

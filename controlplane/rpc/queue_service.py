@@ -23,7 +23,7 @@ class QueueService(queue_service_pb2_grpc.QueueServiceServicer):
 
     async def _message(self, name: str) -> queue_pb2.Queue:
         cluster = await self._backend.runtime.committed()
-        (found,) = queue_uses(cluster, [name], time.time())
+        (found,) = queue_uses(cluster, [name], time.time(), with_users=True)
         return convert.queue(found)
 
     async def ListQueues(

@@ -131,7 +131,9 @@ class QueueUse(_message.Message):
     share: _builtins.float
     """Part of the cluster that it holds, by the resource of which it holds most, 0 to 1."""
     @_builtins.property
-    def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserUse]: ...
+    def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserUse]:
+        """Absent in lists."""
+
     def __init__(
         self,
         *,

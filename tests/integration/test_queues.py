@@ -96,6 +96,8 @@ def test_a_queue_is_made_submitted_to_watched_and_removed(cluster: Cluster, admi
     head, *rows = admin.says("queue", "list").splitlines()
     assert head.split()[:5] == ["NAME", "WEIGHT", "GUARANTEE", "LIMIT", "ALLOCATED"]
     assert [row.split()[0] for row in rows] == ["default", "research"]
+    listed = json.loads(admin.says("queue", "list", "--format", "json"))
+    assert [queue["use"]["users"] for queue in listed] == [[], []]
     research = admin.queue("research")
     assert research["guaranteed_gpu_milli"] == "1000"
     use = research["use"]

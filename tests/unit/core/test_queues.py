@@ -32,7 +32,7 @@ def change(world: World, name: str, **settings: object) -> Queue:
 
 
 def use_of(world: World, name: str) -> QueueUse:
-    return queue_uses(world.cluster, [name], world.now)[0]
+    return queue_uses(world.cluster, [name], world.now, with_users=True)[0]
 
 
 def with_gpus(count: int = 4) -> World:
