@@ -210,6 +210,7 @@ def _times(settings: config.Config) -> Settings:
     return Settings(
         contact_timeout_seconds=settings.lease_seconds / 2,
         lost_margin_seconds=settings.lease_seconds / 2,
+        probation_seconds=settings.probation_seconds,
         use_half_life_seconds=settings.use_half_life_days * 86_400,
     )
 

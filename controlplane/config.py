@@ -41,6 +41,8 @@ class Config:
     # A connected node of which no sample came for so long gets nothing new to run; 0: ten seconds,
     # or five heartbeats if those are longer.
     telemetry_late_seconds: float = 0.0
+    # A GPU that was sick has to be healthy for so long before a test decides whether jobs get it.
+    probation_seconds: float = 300.0
     # Files of data://; empty: home/data.
     data_root: str = ""
     # Logs of experiments that ended longer ago are removed; 0 keeps all.
@@ -112,6 +114,9 @@ _OPTIONS: Final[dict[str, _Option]] = {
         "S",
         kind=float,
     ),
+    "probation_seconds": _Option(
+        "how long a GPU that was sick has to be healthy before it is tested", "S", kind=float
+    ),
     "data_root": _Option("files of data://", "DIR"),
     "log_retention_days": _Option("age at which logs are removed, 0 never", "DAYS", kind=float),
     "use_half_life_days": _Option("age at which use counts half", "DAYS", kind=float),
@@ -128,6 +133,7 @@ _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "lease_seconds": _NUMBER,
     "heartbeat_seconds": _NUMBER,
     "telemetry_late_seconds": _NUMBER,
+    "probation_seconds": _NUMBER,
     "log_retention_days": _NUMBER,
     "use_half_life_days": _NUMBER,
     "tls_names": ((list,), 'a list such as ["name"]'),
@@ -215,6 +221,8 @@ def _check(config: Config) -> None:
             f"lease_seconds ({config.lease_seconds:g}) must be at least twice heartbeat_seconds "
             f"({config.heartbeat_seconds:g}), or nodes are lost between two heartbeats"
         )
+    if not 0 <= config.probation_seconds < math.inf:
+        raise ConfigError(f"probation_seconds must be 0 or more, not {config.probation_seconds:g}")
     shortest = 2 * max(config.heartbeat_seconds, SAMPLE_SECONDS)
     if config.telemetry_late_seconds and not shortest <= config.telemetry_late_seconds < math.inf:
         raise ConfigError(

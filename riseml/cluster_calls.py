@@ -86,6 +86,14 @@ class Nodes(Calls):
             self._SERVICE, "SetNodeTaints", request, pb.SetNodeTaintsResponse
         ).node
 
+    def release_gpu(self, name: str, gpu_uuid: str) -> node_pb2.Node:
+        """Give a GPU that is healthy again to jobs, without waiting for a test."""
+        pb = node_service_pb2
+        request = pb.ReleaseGpuRequest(node_name=name, gpu_uuid=gpu_uuid)
+        return self._transport.call(
+            self._SERVICE, "ReleaseGpu", request, pb.ReleaseGpuResponse
+        ).node
+
     def create_token(self, name: str) -> node_service_pb2.CreateNodeTokenResponse:
         """A credential for the daemon of one node; replaces an earlier one."""
         pb = node_service_pb2

@@ -393,6 +393,14 @@ _CLUSTER: Final = (
         (_NODE, Argument("TAINT", "KEY, or KEY=VALUE", Count.SOME, Completes.TAINT)),
     ),
     Command(
+        ("node", "gpu-release"),
+        "give a GPU to jobs that is healthy again, without waiting for its test",
+        "shell.commands.nodes:release_gpu",
+        (_NODE, Argument("GPU", "its number on that node, or its UUID")),
+        more="A GPU that was sick is tested by a small job before others get it.",
+        examples=("node gpu-release gpu-7 3",),
+    ),
+    Command(
         ("node", "forget"),
         "declare a lost node gone for good, so that its jobs start elsewhere",
         "shell.commands.nodes:forget",

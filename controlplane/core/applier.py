@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from controlplane.core.derive import members_of
 from controlplane.core.draft import Draft, Outcome
+from controlplane.core.gpu_words import untestable_reason, unusable_reason
 from controlplane.core.lifecycle import advance, is_build, stop_attempt
 from controlplane.core.orders import build_order, peers_of, run_commands
 from controlplane.core.settings import Settings
@@ -21,7 +22,6 @@ from controlplane.core.views import (
     closed_reason,
     free_shm_bytes,
     node_labels,
-    unusable_reason,
 )
 from controlplane.domain import reasons
 from controlplane.domain.effects import PlanApplied, RejectedPlacement, StartAttempt
@@ -32,6 +32,7 @@ from controlplane.domain.snapshot import MemberPlacement
 from controlplane.domain.states import AttemptState, State
 from riseml.spec.gpus import model_fits, models_in_words
 from riseml.spec.model import Resources
+from riseml.spec.system_test import gpu_under_test
 from riseml.spec.taints import format_taint, untolerated
 from riseml.spec.units import format_milli
 
@@ -84,6 +85,7 @@ def _place(
     _check_limit(draft, queue, given.get(queue, 0), gpu_milli)
     pinned = draft.cluster.pinned_nodes(experiment) if experiment.generation else ()
     generation = experiment.generation + 1
+    tests_gpu = gpu_under_test(experiment.spec)
     attempts: list[Attempt] = []
     hosts = _nodes_by_address(draft) if len(gang) > 1 else {}
     try:
@@ -95,7 +97,7 @@ def _place(
             held = usage.get(node.name)
             if held is None:
                 held = usage[node.name] = draft.cluster.usage_of(node.name).copy()
-            attempt = _attempt(draft, job, member, node, held, generation)
+            attempt = _attempt(draft, job, member, node, held, generation, tests_gpu)
             if len(gang) > 1:
                 taken = _ports_of_host(draft, node, hosts, usage)
                 attempt = replace(attempt, port=_free_port(node, taken))
@@ -150,6 +152,7 @@ def _attempt(
     node: Node,
     held: NodeUsage,
     generation: int,
+    tests_gpu: str,
 ) -> Attempt:
     resources, inventory = job.resources, node.inventory
     if resources.cpu_milli > inventory.cpu_milli - held.cpu_milli:
@@ -160,7 +163,7 @@ def _attempt(
     if inventory.shm_bytes and resources.shm_bytes > free_shm_bytes(inventory, held):
         raise _Rejected(f"node {node.name} has too little free shared memory")
     if resources.gpu_milli or member.gpus:
-        _check_gpus(resources, member.gpus, node, held)
+        _check_gpus(resources, member.gpus, node, held, tests_gpu)
     return Attempt(
         id=f"{job.id}-{generation}",
         job_id=job.id,
@@ -177,7 +180,11 @@ def _attempt(
 
 
 def _check_gpus(
-    resources: Resources, shares: Sequence[GpuShare], node: Node, held: NodeUsage
+    resources: Resources,
+    shares: Sequence[GpuShare],
+    node: Node,
+    held: NodeUsage,
+    tests_gpu: str,
 ) -> None:
     if sum(share.milli for share in shares) != resources.gpu_milli:
         raise _Rejected(f"the placement does not give {resources.gpu_milli} thousandths of GPUs")
@@ -188,7 +195,10 @@ def _check_gpus(
         gpu = gpus.get(share.uuid)
         if gpu is None:
             raise _Rejected(f"node {node.name} has no GPU {share.uuid}")
-        unusable = unusable_reason(gpu)
+        if tests_gpu:
+            unusable = untestable_reason(gpu, tests_gpu)
+        else:
+            unusable = unusable_reason(gpu)
         if unusable:
             raise _Rejected(f"GPU {gpu.index} of node {node.name} is unusable: {unusable}")
         if not 0 < share.milli <= GPU_MILLI - held.gpu_milli.get(share.uuid, 0):

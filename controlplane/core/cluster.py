@@ -113,6 +113,8 @@ class Cluster:
         self.usage: dict[str, NodeUsage] = {}
         # Nodes whose capacity shrank below what runs there.
         self.overfull: set[str] = set()
+        # Nodes with GPUs that were sick.
+        self.quarantined: dict[str, None] = {}
         self.last_numbers: dict[str, int] = {}
         # (user, request_id) -> experiment id.
         self.requests: dict[tuple[str, str], str] = {}
@@ -339,6 +341,7 @@ class Cluster:
                     self.use.node_changed(known.inventory, None, now)
                 self.usage.pop(entity.name, None)
                 self.overfull.discard(entity.name)
+                self.quarantined.pop(entity.name, None)
                 self._pictures.node_changed(entity.name)
                 self._pictures.outputs_moved(self)
                 self.waiting.room_grew(self._pictures.version)
@@ -386,6 +389,10 @@ class Cluster:
         root = node.inventory.capabilities.output_root
         if old is None or old.inventory.capabilities.output_root != root:
             self._pictures.outputs_moved(self)
+        if node.quarantines:
+            self.quarantined[node.name] = None
+        else:
+            self.quarantined.pop(node.name, None)
         self._pictures.node_changed(node.name)
         self.waiting.room_grew(self._pictures.version)
         self._note_overfull(node.name)

@@ -40,7 +40,7 @@ def submitted(draft: Draft, event: ExperimentSubmitted) -> Outcome:
         if first is not None:
             return Outcome(reply=(_repeated(draft.experiment(first), event), ()))
     _check_user(draft, user_name)
-    queue = _queue(draft, spec)
+    _queue(draft, spec)
     is_set = spec.is_set
     assignments = event.assignments
     if not assignments or (not is_set and len(assignments) != 1):
@@ -49,7 +49,19 @@ def submitted(draft: Draft, event: ExperimentSubmitted) -> Outcome:
             "an experiment has one, a set one for each child.",
             reason="INVALID_ASSIGNMENTS",
         )
-    number = cluster.last_numbers.get(user_name, 0) + 1
+    experiment = create(draft, event)
+    if not cluster.waiting.are_known(_shape(experiment), spec.priority):
+        draft.wake_scheduler()
+    return draft.outcome((experiment, _warnings(draft)))
+
+
+def create(draft: Draft, event: ExperimentSubmitted) -> Experiment:
+    """The new experiment, with its jobs and children. Of what was asked for, only the commands are
+    checked here. Only once per event and user: numbers are counted when it is done.
+    """
+    user_name, spec, assignments = event.user_name, event.spec, event.assignments
+    number = draft.cluster.last_numbers.get(user_name, 0) + 1
+    queue, is_set = _queue(draft, spec), spec.is_set
     experiment = Experiment(
         id=f"{user_name}.{number}",
         user_name=user_name,
@@ -63,13 +75,13 @@ def submitted(draft: Draft, event: ExperimentSubmitted) -> Outcome:
         state=State.PENDING,
         create_time=draft.now,
         child_count=len(assignments) if is_set else 0,
-        request_id=request_id,
+        request_id=event.request_id,
         # Once and for all: what an admin changes later is for those who come later.
         queue_max_duration_seconds=None
         if spec.max_duration_seconds is not None
         else queue.default_max_duration_seconds,
     )
-    if (user_name, spec.project) not in cluster.projects:
+    if (user_name, spec.project) not in draft.cluster.projects:
         draft.insert_account(Project(user_name, spec.project, draft.now))
     _check_commands(experiment, assignments[0])
     draft.put_experiment(experiment)
@@ -77,9 +89,7 @@ def submitted(draft: Draft, event: ExperimentSubmitted) -> Outcome:
         _put_children(draft, experiment, assignments)
     else:
         _put_jobs(draft, experiment)
-    if not cluster.waiting.are_known(_shape(experiment), spec.priority):
-        draft.wake_scheduler()
-    return draft.outcome((experiment, _warnings(draft)))
+    return experiment
 
 
 def _queue(draft: Draft, spec: TrainSpec) -> Queue:
@@ -204,11 +214,12 @@ def kill_requested(draft: Draft, event: KillRequested) -> Outcome:
         if experiment.is_set:
             _kill_set(draft, experiment, message, event.force)
         else:
-            _kill(draft, experiment, message, event.force)
+            kill(draft, experiment, message, event.force)
     return draft.outcome(draft.experiment(experiment.id))
 
 
-def _kill(draft: Draft, experiment: Experiment, message: str, force: bool) -> None:
+def kill(draft: Draft, experiment: Experiment, message: str, force: bool) -> None:
+    """Ends an experiment that is no set and has not ended; `message` says who wanted it."""
     if not experiment.kill_requested:
         draft.put_experiment(_asked(experiment, message))
     if force:
@@ -223,7 +234,7 @@ def _kill_set(draft: Draft, experiment: Experiment, message: str, force: bool) -
         draft.put_experiment(_asked(experiment, message))
     for child in list(draft.cluster.children_of(experiment.id)):
         if not child.state.ended:
-            _kill(draft, child, message, force)
+            kill(draft, child, message, force)
     advance_set(draft, experiment.id)
 
 

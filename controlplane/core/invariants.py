@@ -14,8 +14,9 @@ from controlplane.core.derive import (
 )
 from controlplane.core.usage import Account, UseLedger
 from controlplane.core.views import GPU_MILLI, NodeUsage
-from controlplane.domain.model import Attempt, Experiment
+from controlplane.domain.model import Attempt, Experiment, GpuHealthName
 from controlplane.domain.states import State
+from riseml.spec.system_test import gpu_under_test
 
 if TYPE_CHECKING:
     from controlplane.core.cluster import Cluster
@@ -31,6 +32,7 @@ def check_invariants(cluster: Cluster) -> None:
         *_node_faults(cluster),
         *_attempt_faults(cluster),
         *_index_faults(cluster),
+        *_quarantine_faults(cluster),
         *_use_faults(cluster),
     ]
     for experiment in cluster.experiments.values():
@@ -132,6 +134,32 @@ def _use_faults(cluster: Cluster) -> Iterator[str]:
     for queue, _ in ledger.accounts():
         if cluster.queue(queue[0]) is None:
             yield f"there is an account of {queue}, but no such queue"
+
+
+def _quarantine_faults(cluster: Cluster) -> Iterator[str]:
+    if set(cluster.quarantined) != {n for n, node in cluster.nodes.items() if node.quarantines}:
+        yield "the index of nodes with quarantines is wrong"
+    tests: set[str] = set()
+    for node in cluster.nodes.values():
+        known = {quarantine.uuid: quarantine for quarantine in node.quarantines}
+        if len(known) != len(node.quarantines):
+            yield f"a GPU of {node.name} is quarantined twice"
+        for gpu in node.inventory.gpus:
+            quarantine = known.get(gpu.uuid)
+            if gpu.health == GpuHealthName.HEALTHY and quarantine is not None:
+                yield f"{gpu.uuid} is given to jobs before it was tested"
+            if gpu.health == GpuHealthName.PROBATION and quarantine is None:
+                yield f"{gpu.uuid} is in probation for nothing"
+        for quarantine in node.quarantines:
+            if quarantine.test_id:
+                tests.add(quarantine.test_id)
+                test = cluster.experiments.get(quarantine.test_id)
+                if test is None or test.state.ended or gpu_under_test(test.spec) != quarantine.uuid:
+                    yield f"{quarantine.uuid} waits for {quarantine.test_id}, which tests it not"
+    for experiment in cluster.experiments.values():
+        stray = gpu_under_test(experiment.spec) and experiment.id not in tests
+        if stray and not experiment.state.ended and not experiment.kill_requested:
+            yield f"nobody waits for the test {experiment.id}"
 
 
 def _experiment_faults(cluster: Cluster, experiment: Experiment) -> Iterator[str]:

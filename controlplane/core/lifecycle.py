@@ -22,6 +22,7 @@ from controlplane.core.derive import (
     set_standing,
 )
 from controlplane.core.draft import Draft
+from controlplane.core.quarantine import note_test_end
 from controlplane.domain import reasons
 from controlplane.domain.effects import StopAttempt
 from controlplane.domain.model import Attempt, Experiment, Job
@@ -198,6 +199,8 @@ def put_standing(
             retries_used=retries_used,
         )
     )
+    if state.ended:
+        note_test_end(draft, experiment, state, standing.message)
     if experiment.set_id is not None:
         advance_set(draft, experiment.set_id)
 

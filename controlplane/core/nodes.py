@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
 
 from controlplane.core.attempts import lose, record
 from controlplane.core.derive import members_of
 from controlplane.core.draft import Draft, Outcome
+from controlplane.core.gpu_tests import give_up_tests
 from controlplane.core.lifecycle import advance, is_build, stop_attempt
 from controlplane.core.orders import build_order, peers_of, run_commands
+from controlplane.core.quarantine import admit
 from controlplane.core.settings import Settings
 from controlplane.domain import reasons
 from controlplane.domain.effects import EndSession, SessionOpened, StopAttempt
@@ -27,6 +30,8 @@ from controlplane.domain.events import (
 )
 from controlplane.domain.model import Attempt, AttemptOrder, AttemptReport, Node, NodeStateName
 from controlplane.domain.states import AttemptState
+
+SICK_AGAIN: Final = "the GPU that it tests is not healthy any more"
 
 
 def connected(draft: Draft, event: NodeConnected, settings: Settings) -> Outcome:
@@ -55,10 +60,14 @@ def connected(draft: Draft, event: NodeConnected, settings: Settings) -> Outcome
         telemetry_late=old is not None and old.telemetry_late,
         connect_time=draft.now,
         last_seen_time=draft.now,
+        quarantines=() if old is None else old.quarantines,
     )
+    node = admit(node, inventory, draft.now, settings.probation_seconds)
     draft.put_node(node)
     rebooted = old is not None and old.inventory.boot_id != inventory.boot_id
     forget = _reconcile(draft, node, event.attempts, rebooted)
+    if old is not None:
+        give_up_tests(draft, old, draft.node(name), SICK_AGAIN)
     draft.wake_scheduler()
     desired, stopping = _desired(draft, node, settings)
     return draft.outcome(SessionOpened(desired, stopping, forget))
@@ -177,13 +186,16 @@ def telemetry_late(draft: Draft, event: NodeTelemetryLate) -> Outcome:
     return draft.outcome()
 
 
-def inventory_changed(draft: Draft, event: NodeInventoryChanged) -> Outcome:
+def inventory_changed(draft: Draft, event: NodeInventoryChanged, settings: Settings) -> Outcome:
     """Reply: None. From an older session it means nothing."""
     node = draft.node(event.inventory.node_name)
-    if node is None or node.epoch != event.epoch or node.inventory == event.inventory:
+    if node is None or node.epoch != event.epoch:
         return draft.outcome()
-    draft.put_node(replace(node, inventory=event.inventory))
-    draft.wake_scheduler()
+    after = admit(node, event.inventory, draft.now, settings.probation_seconds)
+    if after != node:
+        draft.put_node(after)
+        give_up_tests(draft, node, after, SICK_AGAIN)
+        draft.wake_scheduler()
     return draft.outcome()
 
 
@@ -229,6 +241,7 @@ def forgotten(draft: Draft, event: NodeForgotten) -> Outcome:
             metadata={"node": node.name},
         )
     lose_all(draft, draft.attempts_on(node.name), f"node {node.name} was given up by an admin")
+    give_up_tests(draft, node, None, f"node {node.name} was given up by an admin")
     draft.delete(node)
     draft.wake_scheduler()
     return draft.outcome()

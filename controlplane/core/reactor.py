@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from controlplane.core import accounts, applier, attempts, experiments, nodes, queues, timers
+from controlplane.core import (
+    accounts,
+    applier,
+    attempts,
+    experiments,
+    gpu_tests,
+    nodes,
+    queues,
+    timers,
+)
 from controlplane.core.cluster import Cluster
 from controlplane.core.draft import Draft, Outcome
 from controlplane.core.settings import DEFAULTS, Settings
@@ -37,10 +46,11 @@ _HANDLERS: Final[Mapping[type[Any], Handler]] = {
     events.NodeDisconnected: lambda draft, event, _: nodes.disconnected(draft, event),
     events.NodeLeaseExpired: lambda draft, event, _: nodes.lease_expired(draft, event),
     events.NodeTelemetryLate: lambda draft, event, _: nodes.telemetry_late(draft, event),
-    events.NodeInventoryChanged: lambda draft, event, _: nodes.inventory_changed(draft, event),
+    events.NodeInventoryChanged: nodes.inventory_changed,
     events.NodeCordoned: lambda draft, event, _: nodes.cordoned(draft, event),
     events.NodeDrained: lambda draft, event, _: nodes.drained(draft, event),
     events.NodeTainted: lambda draft, event, _: nodes.tainted(draft, event),
+    events.GpuReleased: lambda draft, event, _: gpu_tests.gpu_released(draft, event),
     events.NodeForgotten: lambda draft, event, _: nodes.forgotten(draft, event),
     events.AttemptReported: lambda draft, event, _: attempts.reported(draft, event),
     events.CheckpointWritten: lambda draft, event, _: attempts.checkpoint_written(draft, event),

@@ -12,6 +12,9 @@ class Settings:
     # What was used so long ago counts half.
     use_half_life_seconds: float = 7 * 86_400.0
 
+    # A GPU that was sick has to be healthy for so long before it is tested.
+    probation_seconds: float = 300.0
+
     # A shim whose experiment opted into `node_lost` stops its job after this long without contact.
     # Has to be shorter than the lease of a node.
     contact_timeout_seconds: float = 10.0

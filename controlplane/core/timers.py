@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from controlplane.core.derive import Decision, judge, members_of
 from controlplane.core.draft import Draft, Outcome
+from controlplane.core.gpu_tests import start_due_tests
 from controlplane.core.lifecycle import advance, stop_attempt
 from controlplane.core.nodes import lose_all
 from controlplane.core.settings import Settings
@@ -21,6 +22,7 @@ def time_passed(draft: Draft, settings: Settings) -> Outcome:
     for node in draft.cluster.nodes.values():
         if node.state == NodeStateName.LOST:
             _give_up(draft, node, settings)
+    start_due_tests(draft)
     _save_use(draft)
     return draft.outcome()
 

@@ -9,11 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from controlplane.core.gpu_words import untestable_reason, unusable_reason
 from controlplane.domain.model import (
     Attempt,
     Experiment,
-    Gpu,
-    GpuHealthName,
     Job,
     Node,
     NodeInventory,
@@ -28,12 +27,8 @@ from controlplane.domain.snapshot import (
     RunningGang,
     Shape,
 )
-from riseml.spec.model import GIB, Resources
-
-NODE_LABEL: Final = "riseml.com/node"
-
-# Foreign processes below this leave a GPU usable: a display server needs a little everywhere.
-FOREIGN_MEMORY_LIMIT_BYTES: Final = 256 << 20
+from riseml.spec.model import Resources
+from riseml.spec.system_test import NODE_LABEL, gpu_under_test
 
 GPU_MILLI: Final = 1000
 
@@ -97,34 +92,6 @@ def closed_reason(node: Node) -> str:
     return ""
 
 
-def unusable_reason(gpu: Gpu) -> str:
-    """Why nothing new starts on a GPU, in words; "" when it may be used."""
-    if gpu.health != GpuHealthName.HEALTHY:
-        return gpu.health_message or gpu.health_reason or gpu.health.lower()
-    if gpu.foreign_memory_bytes >= FOREIGN_MEMORY_LIMIT_BYTES:
-        return _foreign_words(gpu)
-    return ""
-
-
-def _foreign_words(gpu: Gpu) -> str:
-    """`used by process 812 of user ana that RiseML did not start (3.1 GiB)`."""
-    held = _size(gpu.foreign_memory_bytes)
-    if not gpu.foreign_processes:
-        return f"used by a process that RiseML did not start ({held})"
-    largest = gpu.foreign_processes[0]
-    who = f"process {largest.pid}"
-    if largest.user_name:
-        who = f"{who} of user {largest.user_name}"
-    if len(gpu.foreign_processes) > 1:
-        return f"used by {who} and others that RiseML did not start ({held} in all)"
-    return f"used by {who} that RiseML did not start ({held})"
-
-
-def _size(count: int) -> str:
-    """`3.1 GiB`; below one GiB in MiB."""
-    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count >> 20} MiB"
-
-
 def node_labels(node: Node) -> tuple[tuple[str, str], ...]:
     """Its labels, with its name among them."""
     own = tuple(label for label in node.inventory.labels if label[0] != NODE_LABEL)
@@ -151,7 +118,9 @@ def node_view(node: Node, usage: NodeUsage) -> NodeView:
     gpus = []
     for gpu in inventory.gpus:
         reason = unusable_reason(gpu)
-        gpus.append(GpuView(gpu, GPU_MILLI - held.get(gpu.uuid, 0), not reason, reason))
+        tested = not untestable_reason(gpu, gpu.uuid)
+        free = GPU_MILLI - held.get(gpu.uuid, 0)
+        gpus.append(GpuView(gpu, free, not reason, reason, tested))
     closed = closed_reason(node)
     return NodeView(
         name=node.name,
@@ -188,6 +157,7 @@ def gang_request(
         max_duration_seconds=experiment.max_duration_seconds,
         tolerations=spec.tolerations,
         grace_period_seconds=spec.grace_period_seconds,
+        tests_gpu=gpu_under_test(spec),
     )
 
 
@@ -210,6 +180,7 @@ def shape_of(
         spec.tolerations,
         experiment.max_duration_seconds,
         grace_period_seconds=spec.grace_period_seconds,
+        tests_gpu=gpu_under_test(spec),
     )
 
 

@@ -183,6 +183,15 @@ class NodeTainted:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuReleased:
+    """Reply: Node. An admin says that a GPU is well, without another test."""
+
+    node_name: str
+    uuid: str
+    by_user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeForgotten:
     """Reply: None. An admin says that a lost node is gone for good."""
 
@@ -246,6 +255,7 @@ Event = (
     | NodeCordoned
     | NodeDrained
     | NodeTainted
+    | GpuReleased
     | NodeForgotten
     | AttemptReported
     | CheckpointWritten

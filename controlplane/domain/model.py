@@ -287,6 +287,28 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuQuarantine:
+    """That a GPU was sick, kept until it has passed a test, or an admin says that it is well."""
+
+    uuid: str
+    # As its node said: `xid_79`, and in words.
+    reason: str
+    message: str
+    begin_time: float
+    # How long it has to be healthy before it is tested (again).
+    wait_seconds: float
+    # Since when its node calls it healthy; None: it does not.
+    healthy_time: float | None = None
+    # When it is tested next; None: that is not known yet.
+    test_time: float | None = None
+    # The experiment that tests it now; "": none.
+    test_id: str = ""
+    # What came of its last test, if that failed, and when.
+    failure: str = ""
+    failure_time: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeCapabilities:
     """What a node's daemon can do; see the contract for each field."""
 
@@ -347,6 +369,8 @@ class Node:
     taints: tuple[tuple[str, str], ...] = ()
     # Its telemetry is late: nobody knows how it is, and nothing new starts there.
     telemetry_late: bool = False
+    # Of its GPUs that were sick, by UUID; what `inventory` says of their health is true to these.
+    quarantines: tuple[GpuQuarantine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

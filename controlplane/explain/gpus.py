@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from controlplane.core.gpu_words import short_reason
 from controlplane.domain.model import Gpu, GpuHealthName
 from controlplane.domain.snapshot import GpuView
 from controlplane.domain.trace import GpuTrace
@@ -28,7 +29,7 @@ def gpu_verdict(
     holders = holdings.of_gpu(gpu.uuid)
     ids = tuple([one.gang.experiment_id for one in holders])
     if not view.usable:
-        code, words = _unusable(view)
+        code, words = _unusable(view, clock)
         return GpuVerdict(gpu.uuid, gpu.index, 0, code, words, ids)
     needed = min(wanted.gpu_milli, GPU)
     left = max(0, trace.free_milli - trace.reserved_milli)
@@ -44,9 +45,14 @@ def gpu_verdict(
     return GpuVerdict(gpu.uuid, gpu.index, left, GpuCode.HELD, words, everybody, free_time)
 
 
-def _unusable(view: GpuView) -> tuple[GpuCode, str]:
+def _unusable(view: GpuView, clock: Clock) -> tuple[GpuCode, str]:
     """The code and the words for a GPU that nobody may use."""
     gpu = view.gpu
+    if gpu.health in (GpuHealthName.QUARANTINED, GpuHealthName.LOST) and gpu.health_reason:
+        since = "" if gpu.health_time is None else f", {clock.at(gpu.health_time)}"
+        lost = gpu.health == GpuHealthName.LOST
+        words = f"{'lost' if lost else 'quarantined'} ({short_reason(gpu.health_reason)}{since})"
+        return GpuCode.QUARANTINED, words
     why = f" ({view.unusable_reason})" if view.unusable_reason else ""
     if view.probation or gpu.health == GpuHealthName.PROBATION:
         return GpuCode.PROBATION, "in probation: it has to pass a test first"

@@ -61,6 +61,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Access]]] = {
         "DrainNode": Access.ADMIN,
         "ForgetNode": Access.ADMIN,
         "SetNodeTaints": Access.ADMIN,
+        "ReleaseGpu": Access.ADMIN,
         "CreateNodeToken": Access.ADMIN,
         "DeleteNodeToken": Access.ADMIN,
     },

@@ -8,6 +8,7 @@ from typing import Any
 
 from controlplane.domain.errors import InvalidRequest, NotFound
 from controlplane.domain.events import (
+    GpuReleased,
     NodeCordoned,
     NodeDrained,
     NodeForgotten,
@@ -20,7 +21,7 @@ from controlplane.freshness import Freshness
 from controlplane.leases import Leases
 from controlplane.rpc import convert
 from controlplane.rpc.backend import Backend, page_size, paged
-from controlplane.rpc.caller import hash_credential
+from controlplane.rpc.caller import current_caller, hash_credential
 from controlplane.rpc.user_service import new_credential
 from riseml.spec.errors import InvalidName
 from riseml.spec.ids import check_user_name
@@ -93,6 +94,13 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
         taints = check_taints([(taint.key, taint.value) for taint in request.taints])
         node = await self._backend.runtime.submit(NodeTainted(request.name, taints))
         return pb.SetNodeTaintsResponse(node=self._message(node))
+
+    async def ReleaseGpu(
+        self, request: pb.ReleaseGpuRequest, context: Any
+    ) -> pb.ReleaseGpuResponse:
+        event = GpuReleased(request.node_name, request.gpu_uuid, current_caller().name)
+        node = await self._backend.runtime.submit(event)
+        return pb.ReleaseGpuResponse(node=self._message(node))
 
     async def CreateNodeToken(
         self, request: pb.CreateNodeTokenRequest, context: Any

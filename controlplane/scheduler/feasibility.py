@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from controlplane.domain.model import Gpu
-from controlplane.domain.snapshot import NodeView
+from controlplane.domain.snapshot import GpuView, NodeView
 from controlplane.scheduler.scratch import EligibleKey, ScratchNode, Taken
 from riseml.spec.gpus import model_fits
 from riseml.spec.model import GPU, Resources
@@ -37,6 +37,14 @@ def gpu_matches(gpu: Gpu, resources: Resources) -> bool:
     if gpu.memory_bytes < resources.gpu_min_memory_bytes:
         return False
     return resources.gpu_model is None or _model_matches(resources.gpu_model, gpu.model, gpu.name)
+
+
+def tested_view(node: NodeView, uuid: str) -> GpuView | None:
+    """The GPU in probation that a test is for, if it is on this node."""
+    for view in node.gpus:
+        if view.gpu.uuid == uuid and view.probation:
+            return view
+    return None
 
 
 def choose_gpus(node: ScratchNode, resources: Resources) -> Taken | None:

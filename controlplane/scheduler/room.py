@@ -8,10 +8,10 @@ and come back.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NewType
 
-from controlplane.domain.model import PlacementStyle
+from controlplane.domain.model import GpuShare, PlacementStyle
 from controlplane.domain.snapshot import (
     GangRequest,
     Held,
@@ -22,7 +22,13 @@ from controlplane.domain.snapshot import (
     Snapshot,
 )
 from controlplane.scheduler.candidates import Candidates
-from controlplane.scheduler.feasibility import choose_gpus, gpu_matches, may_use
+from controlplane.scheduler.feasibility import (
+    choose_gpus,
+    gpu_matches,
+    has_room,
+    may_use,
+    tested_view,
+)
 from controlplane.scheduler.policy import DEFAULT, Policy
 from controlplane.scheduler.scratch import (
     EligibleKey,
@@ -151,6 +157,8 @@ class Room:
     def _place_all(self, gang: GangRequest) -> tuple[MemberPlacement, ...] | None:
         ports = 1 if len(gang.members) > 1 else 0
         eligible = self._eligible(gang.shape)
+        if gang.tests_gpu:
+            return self._place_test(gang, eligible)
         placed: dict[int, MemberPlacement] = {}
         for position in largest_first(gang) if ports else range(len(gang.members)):
             member = gang.members[position]
@@ -171,6 +179,34 @@ class Room:
         members = tuple([placed[position] for position in range(len(gang.members))])
         self._choices = tuple([Choice(m.job_id, m.node_name, 0, "") for m in members])
         return members
+
+    def _place_test(
+        self, gang: GangRequest, eligible: EligibleKey
+    ) -> tuple[MemberPlacement, ...] | None:
+        """The one GPU in probation that the gang's only member tests, and nothing else."""
+        (member,) = gang.members
+        for node in self._scratch.nodes:
+            view = tested_view(node.view, gang.tests_gpu)
+            if view is None or not may_use(node.view, eligible) or view.free_milli < GPU:
+                continue
+            # The GPU is nobody else's: there is nothing to count.
+            wanted = replace(member.resources, gpu_milli=0)
+            if not has_room(node, wanted, 0):
+                return None
+            self._take(_Amount(node, wanted, 0, ()))
+            share = GpuShare(view.gpu.uuid, member.resources.gpu_milli)
+            self._choices = (Choice(member.job_id, node.name, 1, "it tests this GPU"),)
+            return (
+                MemberPlacement(
+                    member.job_id,
+                    node.name,
+                    (share,),
+                    wanted.cpu_milli,
+                    wanted.memory_bytes,
+                    wanted.shm_bytes,
+                ),
+            )
+        return None
 
     def release(self, gang: RunningGang) -> None:
         """As though it had ended."""
@@ -250,6 +286,7 @@ class Room:
         """False only if there is certainly no room for all its members now."""
         free = self._scratch.nodes
         gpu = sum(member.resources.gpu_milli for member in gang.members)
+        gpu = 0 if gang.tests_gpu else gpu
         cpu = sum(member.resources.cpu_milli for member in gang.members)
         memory = sum(member.resources.memory_bytes for member in gang.members)
         return (
@@ -261,6 +298,11 @@ class Room:
     def could_hold(self, gang: GangRequest) -> bool:
         """Whether the open nodes would have room for all its members if nothing else ran."""
         eligible = self._eligible(gang.shape)
+        if gang.tests_gpu:
+            return any(
+                tested_view(node.view, gang.tests_gpu) is not None and may_use(node.view, eligible)
+                for node in self._scratch.nodes
+            )
         left = [_Empty(n.view) for n in self._scratch.nodes if may_use(n.view, eligible)]
         return all(
             any(node.take(gang.members[position].resources) for node in left)
@@ -295,7 +337,7 @@ class Room:
 
     def kind_of(self, shape: Shape) -> Hashable:
         """Equal for shapes that fit or do not fit alike on these nodes, whoever's they are."""
-        return (self._eligible(shape), shape.resources)
+        return (self._eligible(shape), shape.resources, shape.tests_gpu)
 
     def _eligible(self, shape: Shape) -> EligibleKey:
         return eligible_key(shape, self._scratch.shared_by_all)

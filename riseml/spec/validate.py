@@ -26,6 +26,7 @@ from riseml.spec.model import (
 )
 from riseml.spec.roles import check_roles
 from riseml.spec.sets import MAX_CHILDREN, child_count
+from riseml.spec.system_test import OWN_LABELS
 from riseml.spec.taints import MAX_TAINTS, check_taint, format_taint
 from riseml.spec.template import placeholders, unknown_placeholder, variable_name
 
@@ -255,6 +256,8 @@ def _check_scheduling(spec: TrainSpec) -> Iterator[FieldError]:
             )
         for name, value in labels:
             path = f"train.{key}.{name}"
+            if key == "labels" and name.startswith(OWN_LABELS):
+                yield FieldError(path, f"labels that begin with {OWN_LABELS} are RiseML's own")
             if not LABEL_KEY.fullmatch(name):
                 yield FieldError(path, f"{name[:80]!r} is no label; use letters, digits, '-_.'")
             if not LABEL_VALUE.fullmatch(value):

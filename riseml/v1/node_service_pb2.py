@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from riseml.v1 import node_pb2 as riseml_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1criseml/v1/node_service.proto\x12\triseml.v1\x1a\x14riseml/v1/node.proto\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x0fGetNodeResponse\x12\x1d\n\x04node\x18\x01 \x01(\x0b\x32\x0f.riseml.v1.Node\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"L\n\x11ListNodesResponse\x12\x1e\n\x05nodes\x18\x01 \x03(\x0b\x32\x0f.riseml.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x11\x43ordonNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"3\n\x12\x43ordonNodeResponse\x12\x1d\n\x04node\x18\x01 \x01(\x0b\x32\x0f.riseml.v1.Node\"#\n\x13UncordonNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x14UncordonNodeResponse\x12\x1d\n\x04node\x18\x01 \x01(\x0b\x32\x0f.riseml.v1.Node\" \n\x10\x44rainNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x11\x44rainNodeResponse\x12\x1d\n\x04node\x18\x01 \x01(\x0b\x32\x0f.riseml.v1.Node\"!\n\x11\x46orgetNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x14\n\x12\x46orgetNodeResponse\"F\n\x14SetNodeTaintsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x06taints\x18\x02 \x03(\x0b\x32\x10.riseml.v1.Taint\"6\n\x15SetNodeTaintsResponse\x12\x1d\n\x04node\x18\x01 \x01(\x0b\x32\x0f.riseml.v1.Node\"+\n\x16\x43reateNodeTokenRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\"@\n\x17\x43reateNodeTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x16\n\x0e\x63\x61_fingerprint\x18\x02 \x01(\t\"+\n\x16\x44\x65leteNodeTokenRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\"\x19\n\x17\x44\x65leteNodeTokenResponse2\xce\x05\n\x0bNodeService\x12@\n\x07GetNode\x12\x19.riseml.v1.GetNodeRequest\x1a\x1a.riseml.v1.GetNodeResponse\x12\x46\n\tListNodes\x12\x1b.riseml.v1.ListNodesRequest\x1a\x1c.riseml.v1.ListNodesResponse\x12I\n\nCordonNode\x12\x1c.riseml.v1.CordonNodeRequest\x1a\x1d.riseml.v1.CordonNodeResponse\x12O\n\x0cUncordonNode\x12\x1e.riseml.v1.UncordonNodeRequest\x1a\x1f.riseml.v1.UncordonNodeResponse\x12\x46\n\tDrainNode\x12\x1b.riseml.v1.DrainNodeRequest\x1a\x1c.riseml.v1.DrainNodeResponse\x12I\n\nForgetNode\x12\x1c.riseml.v1.ForgetNodeRequest\x1a\x1d.riseml.v1.ForgetNodeResponse\x12R\n\rSetNodeTaints\x12\x1f.riseml.v1.SetNodeTaintsRequest\x1a .riseml.v1.SetNodeTaintsResponse\x12X\n\x0f\x43reateNodeToken\x12!.riseml.v1.CreateNodeTokenRequest\x1a\".riseml.v1.CreateNodeTokenResponse\x12X\n\x0f\x44\x65leteNodeToken\x12!.riseml.v1.DeleteNodeTokenRequest\x1a\".riseml.v1.DeleteNodeTokenResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1criseml/v1/node_service.proto\x12\triseml.v1\x1a\x14riseml/v1/node.proto\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"0\n\x0fGetNodeResponse\x12\x1d\n\x04node\x18\x01 \x01(\x0b\x32\x0f.riseml.v1.Node\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"L\n\x11ListNodesResponse\x12\x1e\n\x05nodes\x18\x01 \x03(\x0b\x32\x0f.riseml.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x11\x43ordonNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"3\n\x12\x43ordonNodeResponse\x12\x1d\n\x04node\x18\x01 \x01(\x0b\x32\x0f.riseml.v1.Node\"#\n\x13UncordonNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x14UncordonNodeResponse\x12\x1d\n\x04node\x18\x01 \x01(\x0b\x32\x0f.riseml.v1.Node\" \n\x10\x44rainNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x11\x44rainNodeResponse\x12\x1d\n\x04node\x18\x01 \x01(\x0b\x32\x0f.riseml.v1.Node\"!\n\x11\x46orgetNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x14\n\x12\x46orgetNodeResponse\"F\n\x14SetNodeTaintsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x06taints\x18\x02 \x03(\x0b\x32\x10.riseml.v1.Taint\"6\n\x15SetNodeTaintsResponse\x12\x1d\n\x04node\x18\x01 \x01(\x0b\x32\x0f.riseml.v1.Node\"8\n\x11ReleaseGpuRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x10\n\x08gpu_uuid\x18\x02 \x01(\t\"3\n\x12ReleaseGpuResponse\x12\x1d\n\x04node\x18\x01 \x01(\x0b\x32\x0f.riseml.v1.Node\"+\n\x16\x43reateNodeTokenRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\"@\n\x17\x43reateNodeTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x16\n\x0e\x63\x61_fingerprint\x18\x02 \x01(\t\"+\n\x16\x44\x65leteNodeTokenRequest\x12\x11\n\tnode_name\x18\x01 \x01(\t\"\x19\n\x17\x44\x65leteNodeTokenResponse2\x99\x06\n\x0bNodeService\x12@\n\x07GetNode\x12\x19.riseml.v1.GetNodeRequest\x1a\x1a.riseml.v1.GetNodeResponse\x12\x46\n\tListNodes\x12\x1b.riseml.v1.ListNodesRequest\x1a\x1c.riseml.v1.ListNodesResponse\x12I\n\nCordonNode\x12\x1c.riseml.v1.CordonNodeRequest\x1a\x1d.riseml.v1.CordonNodeResponse\x12O\n\x0cUncordonNode\x12\x1e.riseml.v1.UncordonNodeRequest\x1a\x1f.riseml.v1.UncordonNodeResponse\x12\x46\n\tDrainNode\x12\x1b.riseml.v1.DrainNodeRequest\x1a\x1c.riseml.v1.DrainNodeResponse\x12I\n\nForgetNode\x12\x1c.riseml.v1.ForgetNodeRequest\x1a\x1d.riseml.v1.ForgetNodeResponse\x12R\n\rSetNodeTaints\x12\x1f.riseml.v1.SetNodeTaintsRequest\x1a .riseml.v1.SetNodeTaintsResponse\x12I\n\nReleaseGpu\x12\x1c.riseml.v1.ReleaseGpuRequest\x1a\x1d.riseml.v1.ReleaseGpuResponse\x12X\n\x0f\x43reateNodeToken\x12!.riseml.v1.CreateNodeTokenRequest\x1a\".riseml.v1.CreateNodeTokenResponse\x12X\n\x0f\x44\x65leteNodeToken\x12!.riseml.v1.DeleteNodeTokenRequest\x1a\".riseml.v1.DeleteNodeTokenResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,14 +60,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETNODETAINTSREQUEST']._serialized_end=677
   _globals['_SETNODETAINTSRESPONSE']._serialized_start=679
   _globals['_SETNODETAINTSRESPONSE']._serialized_end=733
-  _globals['_CREATENODETOKENREQUEST']._serialized_start=735
-  _globals['_CREATENODETOKENREQUEST']._serialized_end=778
-  _globals['_CREATENODETOKENRESPONSE']._serialized_start=780
-  _globals['_CREATENODETOKENRESPONSE']._serialized_end=844
-  _globals['_DELETENODETOKENREQUEST']._serialized_start=846
-  _globals['_DELETENODETOKENREQUEST']._serialized_end=889
-  _globals['_DELETENODETOKENRESPONSE']._serialized_start=891
-  _globals['_DELETENODETOKENRESPONSE']._serialized_end=916
-  _globals['_NODESERVICE']._serialized_start=919
-  _globals['_NODESERVICE']._serialized_end=1637
+  _globals['_RELEASEGPUREQUEST']._serialized_start=735
+  _globals['_RELEASEGPUREQUEST']._serialized_end=791
+  _globals['_RELEASEGPURESPONSE']._serialized_start=793
+  _globals['_RELEASEGPURESPONSE']._serialized_end=844
+  _globals['_CREATENODETOKENREQUEST']._serialized_start=846
+  _globals['_CREATENODETOKENREQUEST']._serialized_end=889
+  _globals['_CREATENODETOKENRESPONSE']._serialized_start=891
+  _globals['_CREATENODETOKENRESPONSE']._serialized_end=955
+  _globals['_DELETENODETOKENREQUEST']._serialized_start=957
+  _globals['_DELETENODETOKENREQUEST']._serialized_end=1000
+  _globals['_DELETENODETOKENRESPONSE']._serialized_start=1002
+  _globals['_DELETENODETOKENRESPONSE']._serialized_end=1027
+  _globals['_NODESERVICE']._serialized_start=1030
+  _globals['_NODESERVICE']._serialized_end=1823
 # @@protoc_insertion_point(module_scope)

@@ -298,6 +298,48 @@ class SetNodeTaintsResponse(_message.Message):
 Global___SetNodeTaintsResponse: _TypeAlias = SetNodeTaintsResponse  # noqa: Y015
 
 @_typing.final
+class ReleaseGpuRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_NAME_FIELD_NUMBER: _builtins.int
+    GPU_UUID_FIELD_NUMBER: _builtins.int
+    node_name: _builtins.str
+    gpu_uuid: _builtins.str
+    def __init__(
+        self,
+        *,
+        node_name: _builtins.str = ...,
+        gpu_uuid: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_uuid", b"gpu_uuid", "node_name", b"node_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseGpuRequest: _TypeAlias = ReleaseGpuRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseGpuResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def node(self) -> _node_pb2.Node: ...
+    def __init__(
+        self,
+        *,
+        node: _node_pb2.Node | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseGpuResponse: _TypeAlias = ReleaseGpuResponse  # noqa: Y015
+
+@_typing.final
 class CreateNodeTokenRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

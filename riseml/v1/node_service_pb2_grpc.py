@@ -70,6 +70,11 @@ class NodeServiceStub:
                 request_serializer=riseml_dot_v1_dot_node__service__pb2.SetNodeTaintsRequest.SerializeToString,
                 response_deserializer=riseml_dot_v1_dot_node__service__pb2.SetNodeTaintsResponse.FromString,
                 _registered_method=True)
+        self.ReleaseGpu = channel.unary_unary(
+                '/riseml.v1.NodeService/ReleaseGpu',
+                request_serializer=riseml_dot_v1_dot_node__service__pb2.ReleaseGpuRequest.SerializeToString,
+                response_deserializer=riseml_dot_v1_dot_node__service__pb2.ReleaseGpuResponse.FromString,
+                _registered_method=True)
         self.CreateNodeToken = channel.unary_unary(
                 '/riseml.v1.NodeService/CreateNodeToken',
                 request_serializer=riseml_dot_v1_dot_node__service__pb2.CreateNodeTokenRequest.SerializeToString,
@@ -133,6 +138,14 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReleaseGpu(self, request, context):
+        """Gives a GPU that was sick, and that its node calls healthy again, to jobs without (another) test.
+        FAILED_PRECONDITION while its node says that it is sick.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateNodeToken(self, request, context):
         """A credential for the daemon of one node name. Replaces an earlier one.
         """
@@ -183,6 +196,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.SetNodeTaints,
                     request_deserializer=riseml_dot_v1_dot_node__service__pb2.SetNodeTaintsRequest.FromString,
                     response_serializer=riseml_dot_v1_dot_node__service__pb2.SetNodeTaintsResponse.SerializeToString,
+            ),
+            'ReleaseGpu': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseGpu,
+                    request_deserializer=riseml_dot_v1_dot_node__service__pb2.ReleaseGpuRequest.FromString,
+                    response_serializer=riseml_dot_v1_dot_node__service__pb2.ReleaseGpuResponse.SerializeToString,
             ),
             'CreateNodeToken': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateNodeToken,
@@ -385,6 +403,33 @@ class NodeService:
             '/riseml.v1.NodeService/SetNodeTaints',
             riseml_dot_v1_dot_node__service__pb2.SetNodeTaintsRequest.SerializeToString,
             riseml_dot_v1_dot_node__service__pb2.SetNodeTaintsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseGpu(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/riseml.v1.NodeService/ReleaseGpu',
+            riseml_dot_v1_dot_node__service__pb2.ReleaseGpuRequest.SerializeToString,
+            riseml_dot_v1_dot_node__service__pb2.ReleaseGpuResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,6 +29,10 @@ class NodeServiceStub:
     """
     SetNodeTaints: _aio.UnaryUnaryMultiCallable[_node_service_pb2.SetNodeTaintsRequest, _node_service_pb2.SetNodeTaintsResponse]
     """Replaces the taints of a node; none: nothing is kept away any more."""
+    ReleaseGpu: _aio.UnaryUnaryMultiCallable[_node_service_pb2.ReleaseGpuRequest, _node_service_pb2.ReleaseGpuResponse]
+    """Gives a GPU that was sick, and that its node calls healthy again, to jobs without (another) test.
+    FAILED_PRECONDITION while its node says that it is sick.
+    """
     CreateNodeToken: _aio.UnaryUnaryMultiCallable[_node_service_pb2.CreateNodeTokenRequest, _node_service_pb2.CreateNodeTokenResponse]
     """A credential for the daemon of one node name. Replaces an earlier one."""
     DeleteNodeToken: _aio.UnaryUnaryMultiCallable[_node_service_pb2.DeleteNodeTokenRequest, _node_service_pb2.DeleteNodeTokenResponse]
@@ -90,6 +94,16 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_node_service_pb2.SetNodeTaintsRequest, _abc.Awaitable[_node_service_pb2.SetNodeTaintsResponse]],
     ) -> _abc.Awaitable[_node_service_pb2.SetNodeTaintsResponse]:
         """Replaces the taints of a node; none: nothing is kept away any more."""
+
+    @_abc_1.abstractmethod
+    def ReleaseGpu(
+        self,
+        request: _node_service_pb2.ReleaseGpuRequest,
+        context: _aio.ServicerContext[_node_service_pb2.ReleaseGpuRequest, _abc.Awaitable[_node_service_pb2.ReleaseGpuResponse]],
+    ) -> _abc.Awaitable[_node_service_pb2.ReleaseGpuResponse]:
+        """Gives a GPU that was sick, and that its node calls healthy again, to jobs without (another) test.
+        FAILED_PRECONDITION while its node says that it is sick.
+        """
 
     @_abc_1.abstractmethod
     def CreateNodeToken(

@@ -126,6 +126,22 @@ def drain(context: Context, values: Values) -> int:
     return _changed(context, context.client.nodes.drain(name))
 
 
+def release_gpu(context: Context, values: Values) -> int:
+    """Let jobs have a GPU that is healthy again."""
+    name, wanted = values.text("NAME"), values.text("GPU")
+    node = context.client.nodes.get(name)
+    found = [gpu for gpu in node.gpus if wanted in (gpu.uuid, str(gpu.index))]
+    if not found:
+        numbers = ", ".join(str(gpu.index) for gpu in node.gpus) or "none"
+        raise UsageError(f"{name} has no GPU {wanted}; it has {numbers}.")
+    node = context.client.nodes.release_gpu(name, found[0].uuid)
+    (gpu,) = [gpu for gpu in node.gpus if gpu.uuid == found[0].uuid]
+    if context.format == "json":
+        context.out(json_text(as_mapping(node)))
+    context.say(f"GPU {gpu.index} of {name} is {gpu_health(gpu)}.")
+    return 0
+
+
 def forget(context: Context, values: Values) -> int:
     """Declare a node gone, after asking."""
     name = values.text("NAME")

@@ -11,7 +11,7 @@ from riseml.client import Client
 from riseml.errors import RisemlError
 from riseml.follow import past_lines
 from riseml.log_merge import safe_text
-from riseml.spec.model import GIB, GPU, Resources, RoleSpec, TrainSpec
+from riseml.spec.system_test import MARK, spec_of
 from riseml.states import JobNames, deciding_attempt, has_ended, how_it_ended, why
 from riseml.v1 import experiment_pb2, node_pb2, state_pb2
 from shell.command import UsageError, Values
@@ -19,60 +19,10 @@ from shell.context import Context
 from shell.nodes import node_state
 from shell.render import json_text, plain, show_rows, span
 
-PROJECT: Final = "system-test"
-NODE_LABEL: Final = "riseml.com/node"
 PATIENCE_SECONDS: Final = 120.0
 """A job that neither starts nor ends for so long has failed the test."""
 
 _POLL_SECONDS: Final = 0.3
-_MARK: Final = "system test: "
-
-_CPU: Final = """
-import hashlib, time
-block, end, count = bytes(1 << 20), time.perf_counter() + 0.5, 0
-while time.perf_counter() < end:
-    hashlib.sha256(block).digest()
-    count += 1
-print(f"system test: SHA-256 at {count * 2} MiB/s on one CPU")
-"""
-_MEMORY: Final = """
-size = 128 << 20
-block = bytearray(size)
-for place in range(0, size, 4096):
-    block[place] = place >> 12 & 255
-assert all(block[place] == place >> 12 & 255 for place in range(0, size, 4096)), "memory changed"
-print("system test: 128 MiB written and read back")
-"""
-_DISK: Final = """
-import hashlib, os, time
-path = os.path.join(os.environ["OUTPUT_DIR"], "system-test.tmp")
-block, digest, begin = os.urandom(1 << 20), hashlib.sha256(), time.perf_counter()
-with open(path, "wb") as file:
-    for _ in range(32):
-        file.write(block)
-        digest.update(block)
-    file.flush()
-    os.fsync(file.fileno())
-seconds = time.perf_counter() - begin
-with open(path, "rb") as file:
-    found = hashlib.sha256(file.read()).digest()
-os.remove(path)
-assert found == digest.digest(), "read back something else"
-print(f"system test: 32 MiB at {32 / seconds:.0f} MiB/s into OUTPUT_DIR")
-"""
-_GPU: Final = """
-import os, shutil, subprocess
-devices = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-assert devices, "CUDA_VISIBLE_DEVICES is empty"
-names = ""
-if shutil.which("nvidia-smi"):
-    query = ["nvidia-smi", "-i", devices, "--query-gpu=name", "--format=csv,noheader"]
-    listed = subprocess.run(query, capture_output=True, text=True, timeout=30)
-    assert listed.returncode == 0, listed.stdout + listed.stderr
-    names = " " + listed.stdout.strip().replace(chr(10), ", ")
-print(f"system test: given {devices}{names}")
-"""
-_SCRIPTS: Final = {"cpu": _CPU, "memory": _MEMORY, "disk": _DISK, "gpu": _GPU}
 
 
 @dataclass(slots=True)
@@ -127,24 +77,6 @@ def system_test(context: Context, values: Values) -> int:
 def kinds(node: node_pb2.Node) -> tuple[str, ...]:
     """What can be tried on a node."""
     return ("cpu", "memory", "disk", "gpu") if node.gpus else ("cpu", "memory", "disk")
-
-
-def spec_of(node_name: str, kind: str) -> TrainSpec:
-    """The experiment of one trial: no code is sent, the script is in the command."""
-    resources = Resources(
-        cpu_milli=100,
-        memory_bytes=GIB // 2,
-        gpu_milli=GPU if kind == "gpu" else 0,
-    )
-    return TrainSpec(
-        project=PROJECT,
-        run=(f"python3 - <<'EOF'\n{_SCRIPTS[kind].strip()}\nEOF",),
-        roles=(RoleSpec("train", 1, resources),),
-        priority=100,
-        max_duration_seconds=300,
-        grace_period_seconds=1,
-        node_selector=((NODE_LABEL, node_name),),
-    )
 
 
 def _nodes(context: Context, client: Client, wanted: str) -> list[node_pb2.Node]:
@@ -207,7 +139,7 @@ def _judge(client: Client, trial: Trial) -> None:
     ]
     trial.ok = experiment.state == state_pb2.STATE_FINISHED
     if trial.ok:
-        trial.said = next((x.removeprefix(_MARK) for x in lines if x.startswith(_MARK)), "")
+        trial.said = next((x.removeprefix(MARK) for x in lines if x.startswith(MARK)), "")
         return
     attempt = deciding_attempt(experiment)
     ended = how_it_ended(attempt) if attempt is not None else ""

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -53,6 +53,8 @@ class Program:
         self.name = name
         self._arguments = [sys.executable, "-P", *arguments]
         self._log = log
+        # None: that of the tests.
+        self.environ: Mapping[str, str] | None = None
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -62,6 +64,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=self.environ,
                 start_new_session=True,
             )
 
@@ -171,9 +174,17 @@ class Cluster:
         return client
 
     def start_node(
-        self, name: str = "n1", *, server: str = "", options: Sequence[str] = ()
+        self,
+        name: str = "n1",
+        *,
+        server: str = "",
+        options: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
     ) -> Program:
-        """Starts a daemon (with a token of its own unless it is n1) and waits until it is READY."""
+        """Starts a daemon (with a token of its own unless it is n1) and waits until it is READY.
+
+        A daemon that is started again keeps what it was given the first time.
+        """
         token_file = self.home / "node" / name / "token"
         if name not in self.nodes and not token_file.exists():
             answer = self.client().nodes.create_token(name)
@@ -197,6 +208,7 @@ class Cluster:
             ],
             self.home / f"noded-{name}.log",
         )
+        program.environ = environ or program.environ
         self.nodes[name] = program
         program.start()
         self.wait_node(name, node_pb2.NODE_STATE_READY)

@@ -14,12 +14,19 @@ LIBRARY = "libnvidia-ml.so.1"
 
 def build_library(folder: Path, *, old_driver: bool = False) -> Path:
     """Compiles libnvidia-ml.so.1 into a folder, which goes into LD_LIBRARY_PATH."""
+    return _build(folder, "nvml_stub.c", LIBRARY, *(["-DOLD_DRIVER"] if old_driver else []))
+
+
+def build_cuda(folder: Path) -> Path:
+    """Compiles libcuda.so.1 into a folder, which goes into LD_LIBRARY_PATH."""
+    return _build(folder, "cuda_stub.c", "libcuda.so.1")
+
+
+def _build(folder: Path, source: str, name: str, *options: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     command = ["cc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
-    command += ["-fvisibility=hidden", f"-Wl,-soname,{LIBRARY}"]
-    if old_driver:
-        command.append("-DOLD_DRIVER")
-    command += ["-o", str(folder / LIBRARY), str(HERE / "nvml_stub.c"), "-lpthread"]
+    command += ["-fvisibility=hidden", f"-Wl,-soname,{name}", *options]
+    command += ["-o", str(folder / name), str(HERE / source), "-lpthread"]
     subprocess.run(command, check=True)
     return folder
 

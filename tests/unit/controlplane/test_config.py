@@ -49,6 +49,7 @@ def test_only_loopback_is_served_in_the_clear(tmp_path: Path, listen: str, tls: 
         ('home = "/x"\nheartbeat_seconds = -1', "heartbeat_seconds must be"),
         ('home = "/x"\nlease_seconds = nan', "numbers of 0 or more"),
         ('home = "/x"\ntelemetry_late_seconds = 1', "telemetry_late_seconds must be 0, or 2"),
+        ('home = "/x"\nprobation_seconds = -1', "probation_seconds must be 0 or more"),
         ('home = "/x"\ntelemetry_late_seconds = inf', "telemetry_late_seconds must be 0, or 2"),
         ('home = "/x"\nuse_half_life_days = 0', "use_half_life_days must be 0.001"),
     ],

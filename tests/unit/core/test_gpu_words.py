@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.core.views import unusable_reason
+from controlplane.core.gpu_words import unusable_reason
 from controlplane.domain.model import ForeignProcess, Gpu
 from riseml.spec.model import GIB
 from tests.unit.core.world import gpu

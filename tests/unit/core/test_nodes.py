@@ -340,12 +340,12 @@ def test_an_unknown_node_is_not_found(event: NodeCordoned | NodeDrained | NodeFo
 def test_a_new_inventory_replaces_the_old_unless_it_is_of_an_older_session() -> None:
     world = World()
     world.connect(epoch=2)
-    sick = inventory(gpus=(gpu("g0", health="LOST"),))
+    sick = inventory(gpus=(gpu("g0", health="LOST", health_time=world.now),))
     world.send(NodeInventoryChanged(sick, 1))
     assert world.cluster.nodes["n1"].inventory.gpus == ()
     world.send(NodeInventoryChanged(sick, 2))
     (view,) = world.cluster.snapshot().nodes[0].gpus
-    assert (view.usable, view.unusable_reason) == (False, "lost")
+    assert (view.usable, view.unusable_reason) == (False, "lost (since 1 Jan 00:16 UTC)")
 
 
 def test_a_node_that_shrank_below_what_runs_there_is_no_fault_of_ours() -> None:

@@ -154,8 +154,8 @@ def test_a_node_may_say_that_it_has_less_shared_memory_than_jobs_hold() -> None:
 def test_a_sick_or_foreign_gpu_is_not_given_out() -> None:
     world = waiting(ONE_GPU)
     for changed, why in (
-        (gpu("g0", health="QUARANTINED", health_message="XID 79"), "XID 79"),
         (gpu("g0", foreign_memory_bytes=GIB), "did not start"),
+        (gpu("g0", health="QUARANTINED", health_message="XID 79"), "XID 79"),
     ):
         world.send(NodeInventoryChanged(inventory(gpus=(changed,)), 1))
         (rejected,) = place(world, placement(("train.1", "n1", share("g0")))).rejected

@@ -81,7 +81,7 @@ def inventory(name: str = "n1", boot_id: str = "boot1", **fields: Any) -> NodeIn
     return NodeInventory(node_name=name, boot_id=boot_id, **{**given, **fields})
 
 
-def place(node: NodeView, request: Resources) -> tuple[GpuShare, ...] | None:
+def place(node: NodeView, request: Resources, tests_gpu: str = "") -> tuple[GpuShare, ...] | None:
     """First fit on one node; None if it does not fit."""
     if not node.open or node.free_cpu_milli < request.cpu_milli:
         return None
@@ -91,7 +91,8 @@ def place(node: NodeView, request: Resources) -> tuple[GpuShare, ...] | None:
     shares = []
     for view in node.gpus:
         each = min(left, 1000)
-        if left and view.usable and view.free_milli >= each:
+        usable = view.probation and view.gpu.uuid == tests_gpu if tests_gpu else view.usable
+        if left and usable and view.free_milli >= each:
             shares.append(GpuShare(view.gpu.uuid, each))
             left -= each
     return None if left else tuple(shares)
@@ -131,7 +132,7 @@ def _place_gang(
                 continue
             if len(request.members) > 1 and node.free_ports < 1:
                 continue
-            shares = place(node, member.resources)
+            shares = place(node, member.resources, request.tests_gpu)
             if shares is None:
                 continue
             taken = {share.uuid: share.milli for share in shares}

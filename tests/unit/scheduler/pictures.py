@@ -27,19 +27,21 @@ def node(
     model: str = "H100",
     gpu_memory_bytes: int = 80 * GIB,
     unusable: Sequence[int] = (),
+    probation: Sequence[int] = (),
     cpus: int = 16,
     free_cpus: int | None = None,
     memory_bytes: int = 64 * GIB,
     labels: Sequence[tuple[str, str]] = (),
     **more: Any,
 ) -> NodeView:
-    """`gpus` are free thousandths by position; `unusable` are positions."""
+    """`gpus` are free thousandths by position; `unusable` and `probation` are positions."""
     views = [
         GpuView(
             Gpu(f"{name}-{i}", i, f"NVIDIA {model}", model, gpu_memory_bytes),
             free,
-            i not in unusable,
-            "XID 79" if i in unusable else "",
+            i not in unusable and i not in probation,
+            "XID 79" if i in unusable else "well again" if i in probation else "",
+            i in probation,
         )
         for i, free in enumerate(gpus)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,13 +11,14 @@ from hypothesis import strategies as st
 from controlplane.domain.model import GpuShare, PlacementStyle
 from controlplane.domain.snapshot import (
     Backlog,
+    GangRequest,
     MemberPlacement,
     NodeView,
     RunningGang,
     Snapshot,
 )
 from controlplane.scheduler.room import NEVER, Room, Row
-from riseml.spec.model import GIB, Resources
+from riseml.spec.model import GIB, GPU, Resources
 from tests.unit.scheduler.pictures import NOW, gang, node, resources
 
 PACK = PlacementStyle.PACK
@@ -126,6 +128,43 @@ def test_kinds_are_equal_for_shapes_that_fit_alike() -> None:
     assert room.kind_of(one.shape) != room.kind_of(picky.shape)
     owned = room_of(node("n1", only_user="ana"))
     assert owned.kind_of(one.shape) != owned.kind_of(gang(2, resources(1000), user="bo").shape)
+
+
+def probe(node_name: str, position: int, **more: Any) -> GangRequest:
+    """The test of one GPU, named as `node` names them."""
+    wanted = resources(GPU, **more)
+    return gang(7, wanted, tests_gpu=f"{node_name}-{position}")
+
+
+def test_a_gpu_in_probation_is_for_its_test_only() -> None:
+    room = room_of(node("n1", [GPU, GPU], probation=[1]), node("n2", [GPU], probation=[0]))
+    assert room.place(gang(1, resources(2 * GPU)), PACK, None) is None
+    test = probe("n1", 1)
+    assert room.could_hold(test)
+    assert room.may_fit(test)
+    (member,) = room.place(test, PACK, None) or ()
+    assert (member.node_name, member.gpus) == ("n1", (GpuShare("n1-1", GPU),))
+    (job,) = room.place(gang(1, resources(GPU)), PACK, None) or ()
+    assert job.gpus == (GpuShare("n1-0", GPU),)
+
+
+def test_a_test_finds_no_place_but_on_its_gpu() -> None:
+    room = room_of(
+        node("n1", [GPU, 0], unusable=[0], probation=[1]), node("n2", [GPU], probation=[0])
+    )
+    sick, held, unknown = probe("n1", 0), probe("n1", 1), probe("n9", 0)
+    for test in (sick, held, unknown):
+        assert room.place(test, PACK, None) is None
+    assert not room.could_hold(sick)
+    assert room.could_hold(held), "once the test before has ended"
+    assert room.place(probe("n2", 0, cpus=99), PACK, None) is None
+
+
+def test_tests_are_no_kind_of_job() -> None:
+    room = room_of(node("n1", [GPU, GPU], probation=[0, 1]))
+    job = gang(1, resources(GPU))
+    kinds = {room.kind_of(one.shape) for one in (job, probe("n1", 0), probe("n1", 1))}
+    assert len(kinds) == 3
 
 
 def test_may_fit_is_false_only_where_there_is_certainly_no_room() -> None:

@@ -88,6 +88,14 @@ class _Nodes(node_service_pb2_grpc.NodeServiceServicer):
         self._cluster.enter("GetNode", context)
         return node_service_pb2.GetNodeResponse(node=self._node(request.name, context))
 
+    def ReleaseGpu(self, request: Any, context: Any) -> Any:
+        self._cluster.enter("ReleaseGpu", context)
+        node = self._node(request.node_name, context)
+        for gpu in node.gpus:
+            if gpu.uuid == request.gpu_uuid:
+                gpu.health = node_pb2.GPU_HEALTH_HEALTHY
+        return node_service_pb2.ReleaseGpuResponse(node=node)
+
     def SetNodeTaints(self, request: Any, context: Any) -> Any:
         self._cluster.enter("SetNodeTaints", context)
         node = self._node(request.name, context)

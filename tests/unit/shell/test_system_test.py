@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from riseml.cri import encode
+from riseml.spec.system_test import _SCRIPTS, spec_of
 from riseml.spec.validate import validate
 from riseml.v1 import node_pb2, state_pb2
-from shell.commands.system_test import _SCRIPTS, kinds, spec_of
+from shell.commands.system_test import kinds
 from shell.run import FAILED, OK, USAGE
+from tests.nvml_stub.library import build_cuda
 from tests.unit.sdk.fake_cluster import FakeCluster, one
 from tests.unit.shell.conftest import CommandLine
 
@@ -37,6 +39,52 @@ def test_scripts_run_and_say_what_they_found(kind: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("system test: ")
     assert not list(tmp_path.iterdir())
+
+
+def run_gpu_script(**environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", spec_of("n1", "gpu").run[0]],
+        env={"PATH": "/usr/bin:/bin", **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def cuda(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(build_cuda(tmp_path_factory.mktemp("cuda")))
+
+
+@pytest.mark.parametrize("devices", ["GPU-1", "GPU-1,GPU-2"])
+def test_the_memory_of_every_given_gpu_is_tried(cuda: str, devices: str) -> None:
+    count = str(len(devices.split(",")))
+    done = run_gpu_script(
+        LD_LIBRARY_PATH=cuda, CUDA_VISIBLE_DEVICES=devices, RISEML_CUDA_DEVICES=count
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"system test: given {devices}, 64 MiB written and read back\n"
+
+
+@pytest.mark.parametrize(
+    ("devices", "more", "words"),
+    [
+        ("GPU-1", {"RISEML_CUDA_BAD_BIT": "1"}, "memory of device 0 holds something else"),
+        ("GPU-1", {"RISEML_CUDA_DEVICES": "0"}, "CUDA sees 0 devices"),
+        ("GPU-1,GPU-2", {}, "CUDA sees 1 devices"),
+        ("", {}, "CUDA_VISIBLE_DEVICES is empty"),
+    ],
+)
+def test_a_gpu_that_does_not_hold_what_is_written_fails(
+    cuda: str, devices: str, more: dict[str, str], words: str
+) -> None:
+    done = run_gpu_script(LD_LIBRARY_PATH=cuda, CUDA_VISIBLE_DEVICES=devices, **more)
+    assert done.returncode != 0
+    assert words in done.stderr
+
+
+def test_a_simulated_gpu_has_no_memory_to_try(cuda: str) -> None:
+    done = run_gpu_script(LD_LIBRARY_PATH=cuda, CUDA_VISIBLE_DEVICES="SIM-H100-0-0")
+    assert done.stdout == "system test: given SIM-H100-0-0, simulated\n"
 
 
 def test_gpu_is_tried_only_where_there_is_one() -> None:

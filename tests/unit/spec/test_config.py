@@ -275,6 +275,11 @@ def test_any_text_is_read_or_refused(text: str) -> None:
          "train.volumes[0].mount_path", "taken"),
         ("  run: x\n  volumes: {a: b}\n", "train.volumes", "write a list"),
         ("  run: x\n  labels: {team: 'a b'}\n", "train.labels.team", "label's value"),
+        (
+            "  run: x\n  labels: {riseml.com/tests-gpu: GPU-1}\n",
+            "train.labels.riseml.com/tests-gpu",
+            "RiseML's own",
+        ),
         ("  run: x\n  labels: [a]\n", "train.labels", "found a list"),
         ("  run: x\n  tolerations: [spot, '=x']\n", "train.tolerations[1]", "KEY=VALUE"),
         ("  run: x\n  tolerations: [a=b=c]\n", "train.tolerations[0]", "no value of a taint"),
