@@ -113,6 +113,10 @@ class Scoring:
         score = self._apart_from_worth(rows, asked)
         if worth is None or asked.spread:
             return score, self._plain_picks(rows, asked)
+        share = 0 < asked.level < GPU
+        if not share and (len(table.nodes) == 1 or (not asked.level and len(table.classes) == 1)):
+            # Nothing to choose between, or no GPUs anywhere.
+            return score, np.zeros(len(rows), dtype=np.int64)
         number = len(rows)
         states = table.state[rows]
         before = worth.known(states)
@@ -125,7 +129,7 @@ class Scoring:
         counts = worth.counts(levels)
         which: Ints | None = None
         taken: Ints | None = None
-        if 0 < asked.level < GPU:
+        if share:
             # One leftover for each different level that a share can be taken of.
             good = levels >= asked.level
             good[:, 1:] &= levels[:, 1:] != levels[:, :-1]
