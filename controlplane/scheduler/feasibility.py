@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from controlplane.domain.model import Gpu
-from controlplane.domain.snapshot import GangRequest, NodeView, Shape
+from controlplane.domain.snapshot import GangRequest, GpuView, NodeView, Shape
 from riseml.spec.gpus import model_fits
 from riseml.spec.model import Resources
 from riseml.spec.taints import untolerated
@@ -60,3 +60,11 @@ def gpu_matches(gpu: Gpu, resources: Resources) -> bool:
     if gpu.memory_bytes < resources.gpu_min_memory_bytes:
         return False
     return resources.gpu_model is None or _model_matches(resources.gpu_model, gpu.model, gpu.name)
+
+
+def tested_view(node: NodeView, uuid: str) -> GpuView | None:
+    """The GPU in probation that a test is for, if it is on this node."""
+    for view in node.gpus:
+        if view.gpu.uuid == uuid and view.probation:
+            return view
+    return None

@@ -23,7 +23,13 @@ from controlplane.domain.snapshot import (
 )
 from controlplane.scheduler.candidates import Candidates
 from controlplane.scheduler.choices import Choice, tell
-from controlplane.scheduler.feasibility import EligibleKey, eligible_key, gpu_matches, may_use
+from controlplane.scheduler.feasibility import (
+    EligibleKey,
+    eligible_key,
+    gpu_matches,
+    may_use,
+    tested_view,
+)
 from controlplane.scheduler.packing import Packing, Spot, largest_first
 from controlplane.scheduler.policy import DEFAULT, Policy
 from controlplane.scheduler.table import UNLIMITED, NodeTable, RoomNode, Taken
@@ -173,21 +179,21 @@ class Room:
 
     def _spot_of_test(self, gang: GangRequest) -> list[Spot] | None:
         """A test of a GPU that is in probation runs there, and on nothing else."""
-        wanted = gang.members[0].resources
+        (member,) = gang.members
         key = self._eligible(gang)
         for node in self._table.nodes:
-            for position, one in enumerate(node.view.gpus):
-                if one.gpu.uuid != gang.tests_gpu:
+            for position, view in enumerate(node.view.gpus):
+                if view.gpu.uuid != gang.tests_gpu:
                     continue
                 # What is unusable counts as not free, and as less than that once it is taken.
-                free = one.free_milli == GPU and (one.usable or node.gpu_free[position] == 0)
-                if not (free and (one.usable or one.probation) and may_use(node.view, key)):
+                free = view.free_milli == GPU and node.gpu_free[position] == 0
+                if not (view.probation and free and may_use(node.view, key)):
                     return None
-                if len(gang.members) > 1 or wanted.gpu_milli != GPU or not _has_room(node, wanted):
+                if not _has_room(node, member.resources):
                     return None
-                taken = ((position, GPU),)
-                self._take_place(node, wanted, 0, taken)
-                return [Spot(node, taken)]
+                taken = ((position, member.resources.gpu_milli),)
+                self._take_place(node, member.resources, 0, taken)
+                return [Spot(node, taken, reason="it tests this GPU")]
         return None
 
     def release(self, gang: RunningGang) -> None:
@@ -295,7 +301,8 @@ class Room:
         table.sync()
         gpu = cpu = memory = 0
         for member in gang.members:
-            gpu += member.resources.gpu_milli
+            # A GPU in probation is not counted as free.
+            gpu += 0 if gang.tests_gpu else member.resources.gpu_milli
             cpu += member.resources.cpu_milli
             memory += member.resources.memory_bytes
         return (
@@ -307,6 +314,11 @@ class Room:
     def could_hold(self, gang: GangRequest) -> bool:
         """Whether the open nodes would have room for all its members if nothing else ran."""
         eligible = self._eligible(gang)
+        if gang.tests_gpu:
+            return any(
+                tested_view(node.view, gang.tests_gpu) is not None and may_use(node.view, eligible)
+                for node in self._table.nodes
+            )
         key = (eligible, tuple([member.resources for member in gang.members]))
         if self._table.opened != self._opened:
             self._opened = self._table.opened

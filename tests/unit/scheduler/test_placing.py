@@ -194,19 +194,13 @@ def test_on_a_node_with_several_models_only_those_asked_for_are_taken() -> None:
     assert place([mixed], resources(300, gpu_model="H100")) == ["n1:0"]
 
 
-def test_a_gpu_in_probation_is_for_its_test_alone() -> None:
-    view = node("n1", [1000, 1000], unusable=[0])
-    view = replace(view, gpus=(replace(view.gpus[0], probation=True), view.gpus[1]))
+def test_a_test_of_a_gpu_is_not_started_twice() -> None:
     room = Room()
-    room.load(Snapshot(1, (view,), Backlog()))
+    room.load(Snapshot(1, (node("n1", [1000, 1000], probation=[0]),), Backlog()))
     tested = gang(1, resources(1000), tests_gpu="n1-0")
-    other = gang(2, resources(1000), tests_gpu="n1-1")
-    members = room.place(tested, PACK, None)
-    assert members is not None and [share.uuid for share in members[0].gpus] == ["n1-0"]
+    assert room.place(tested, PACK, None) is not None
+    assert [choice.reason for choice in room.choices()] == ["it tests this GPU"]
     assert room.place(tested, PACK, None) is None
-    members = room.place(other, PACK, None)
-    assert members is not None and [share.uuid for share in members[0].gpus] == ["n1-1"]
-    assert room.place(gang(3, resources(1000)), PACK, None) is None
 
 
 def test_why_a_node_was_chosen_and_others_were_not() -> None:
