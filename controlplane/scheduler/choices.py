@@ -44,7 +44,7 @@ def tell(
     found = []
     for job_id, spot in zip(jobs, spots, strict=True):
         if spot.scores is None:
-            found.append(Choice(job_id, spot.node.name, 0, ""))
+            found.append(Choice(job_id, spot.node.name, int(bool(spot.reason)), spot.reason))
             continue
         chosen = spot.node.index
         scores = spot.scores

@@ -37,6 +37,8 @@ class Spot:
     taken: Taken
     # By row what it was chosen among; not of all of several equal members.
     scores: Floats | None = None
+    # Said instead, where there was nothing to choose.
+    reason: str = ""
 
 
 def largest_first(gang: GangRequest) -> list[int]:
