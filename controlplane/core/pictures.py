@@ -31,7 +31,7 @@ class Pictures:
         self._nodes: dict[str, NodeView] = {}
         self._pending = WaitingLines()
         self._running: dict[str, RunningGang] = {}
-        # Whom an experiment was stopped for, until it starts again or the other has started.
+        # Whom an experiment was stopped for, until it starts again.
         self._made_room: dict[str, str] = {}
 
     def node_changed(self, name: str) -> None:
@@ -83,6 +83,7 @@ class Pictures:
             queues=tuple([cluster.use.queue_view(queue) for queue in self._queues]),
             users=cluster.use.user_views(),
             preemptors=self._preemptors(),
+            made_room=tuple(sorted(self._made_room.items())),
         )
         return self._snapshot
 
@@ -110,10 +111,6 @@ class Pictures:
         for attempt in cluster.attempts_of(experiment_id):
             if attempt.stopped_for:
                 self._made_room[experiment_id] = attempt.stopped_for
-        if self._made_room and experiment_id not in self._pending:
-            # It waits no more: nobody has to keep room for it again.
-            for victim in [v for v, one in self._made_room.items() if one == experiment_id]:
-                del self._made_room[victim]
 
     def _show_experiment(self, cluster: Cluster, experiment_id: str) -> None:
         experiment = cluster.experiments.get(experiment_id)

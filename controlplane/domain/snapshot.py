@@ -332,3 +332,5 @@ class Snapshot:
     durations: Durations = Durations()
     # Waiting experiments for which others were stopped, in the order of their ids.
     preemptors: tuple[str, ...] = ()
+    # (experiment, for whom it was stopped or is being stopped), until the first starts again.
+    made_room: tuple[tuple[str, str], ...] = ()

@@ -1,11 +1,12 @@
-"""Amounts of one node, as sums: what several jobs hold there, or what is kept there."""
+"""Amounts of one node, as sums: what several jobs hold there, or what is kept there for one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from controlplane.domain.model import GpuShare
-from controlplane.domain.snapshot import MemberPlacement
+from controlplane.domain.snapshot import MemberPlacement, RunningGang
 
 
 class Amount:
@@ -68,3 +69,33 @@ def by_node(members: Iterable[MemberPlacement]) -> dict[str, Amount]:
             amount = found[member.node_name] = Amount()
         amount.add(member)
     return found
+
+
+@dataclass(slots=True)
+class Kept:
+    """A reservation as it is kept.
+
+    If gangs that end before it give back more of a node than it needs there, nothing of what is
+    free there now is kept; what is kept grows as they end.
+    """
+
+    experiment_id: str
+    # Gangs that end by then may use what is held; minus infinity: nobody may.
+    start_time: float
+    # By node: what is kept of what is free now.
+    held: dict[str, Amount]
+    # What is kept besides when a gang has ended, by experiment and node.
+    growth: dict[str, dict[str, Amount]]
+    # By node, when it keeps whatever becomes free: all that it needs.
+    needs: dict[str, Amount] | None = None
+
+    def grows_by(self, gang: RunningGang) -> dict[str, Amount]:
+        """By node: what is kept besides when this one ends."""
+        if self.needs is None:
+            return self.growth.get(gang.experiment_id, {})
+        here = [member for member in gang.members if member.node_name in self.needs]
+        return {
+            name: needed.beyond(needed.beyond(freed))
+            for name, freed in by_node(here).items()
+            for needed in [self.needs[name]]
+        }

@@ -113,6 +113,8 @@ class Cycle:
             elif self._start(gang, line) or self._keep_room(gang, line):
                 # Even if it waits, room may be kept for the next of its line as well.
                 order.take()
+            elif not self._preemption.is_like_others(gang):
+                order.take()
             else:
                 # Those behind it in its line can do no better.
                 order.drop()

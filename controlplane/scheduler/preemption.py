@@ -9,9 +9,8 @@ Two grounds, and no other:
 Of the sets that make room the one is taken whose highest priority is lowest, then the one that
 loses the fewest GPU-seconds of work since checkpoints, then the smallest; youngest gangs first. A
 set is tried on the copy of the cluster before anybody is stopped: all members of the gang find
-their places then, and nobody is stopped without whom they would. Whoever is stopped is of lower
-priority or borrows, and the gang that takes the room is neither to its victim: nobody is stopped by
-one that it stopped.
+their places then, and nobody is stopped without whom they would. Nobody is stopped by one that made
+room for it.
 """
 
 from __future__ import annotations
@@ -79,8 +78,10 @@ class Preemption:
         self._lowest: dict[str, int] = {}
         # Gangs that are being stopped already.
         self._leaving: list[RunningGang] = []
-        # What was looked for in vain: kind, queue, priority.
-        self._failed: set[tuple[Hashable, str, int]] = set()
+        # What was looked for in vain.
+        self._failed: set[Hashable] = set()
+        # Whom those that wait were stopped for.
+        self._made_room = dict(snapshot.made_room)
         # GPUs that queues give back by that, and that are meant for others.
         self._given_up: dict[str, int] = {}
         self._promised: dict[str, int] = {}
@@ -104,7 +105,7 @@ class Preemption:
         by_queue = self._by_queue()
         if not by_queue or len(self._failed) >= _MOST_FAILURES:
             return False
-        if (kind, gang.queue, gang.priority) in self._failed:
+        if self._key(gang, kind) in self._failed:
             return False
         if self._by_priority(gang) and self._lowest.get(gang.queue, 100) < gang.priority:
             return True
@@ -129,8 +130,17 @@ class Preemption:
         # Nobody: those that leave already suffice, at some time.
         made = self._verify(gang, style, seconds, chosen) if chosen else None
         if made is None:
-            self._failed.add((kind, gang.queue, gang.priority))
+            self._failed.add(self._key(gang, kind))
         return made
+
+    def _key(self, gang: GangRequest, kind: Hashable) -> Hashable:
+        """Equal for gangs that can stop the same others."""
+        spared = self._made_room.get(gang.experiment_id)
+        return (kind, gang.queue, gang.priority, spared)
+
+    def is_like_others(self, gang: GangRequest) -> bool:
+        """Whether gangs of its line can stop nobody whom it cannot."""
+        return gang.experiment_id not in self._made_room
 
     def promise(self, gang: GangRequest) -> None:
         """Room that was made for it is counted as held by its queue."""
@@ -157,6 +167,8 @@ class Preemption:
                 if name != gang.queue and self._borrowed(name) > 0:
                     borrowers = [self._victim(one, reclaimed=True) for one in running]
                     found += [one for one in borrowers if one.gpu_milli]
+        spared = self._made_room.get(gang.experiment_id)
+        found = [one for one in found if one.gang.experiment_id != spared]
         found.sort(key=lambda victim: victim.cost)
         return found
 

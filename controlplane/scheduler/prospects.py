@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from controlplane.domain.snapshot import GangRequest, MemberPlacement, NodeView, RunningGang
-from controlplane.scheduler.amounts import Amount
+from controlplane.scheduler.amounts import Kept
 from controlplane.scheduler.feasibility import gpu_matches
 from controlplane.scheduler.room import Row
 from riseml.spec.model import GPU, Resources
@@ -19,15 +19,12 @@ _UNBOUNDED = 1 << 30
 class Prospects:
     """How many members of one gang fit by count, while gangs end one after the other.
 
-    `row_of` finds a node, and what of it is kept for others; None: the gang may not go there.
-    `grows_by` says what of a gang's places is kept for others when it ends.
+    `row_of` finds a node; None: the gang may not go there. `kept` are reservations of others, which
+    count from when on `keep_from` says so.
     """
 
     def __init__(
-        self,
-        gang: GangRequest,
-        row_of: Callable[[str], tuple[Row, list[Amount]] | None],
-        grows_by: Callable[[RunningGang], Iterable[tuple[str, Amount]]],
+        self, gang: GangRequest, row_of: Callable[[str], Row | None], kept: Iterable[Kept]
     ) -> None:
         counts: dict[Resources, int] = {}
         for member in gang.members:
@@ -36,7 +33,10 @@ class Prospects:
         self._missing = list(counts.values())
         self._in_gang = len(gang.members) > 1
         self._row_of = row_of
-        self._grows_by = grows_by
+        # Latest first.
+        self._passed = sorted(kept, key=lambda one: (-one.start_time, one.experiment_id))
+        self._kept: list[Kept] = []
+        self._released: list[RunningGang] = []
         self._nodes: dict[str, _Node | None] = {}
 
     def count(self, names: Iterable[str]) -> None:
@@ -44,12 +44,29 @@ class Prospects:
         for name in names:
             self._node(name)
 
+    def keep_from(self, until: float) -> None:
+        """The gang would end then: reservations that begin before that stand in its way."""
+        while self._passed and self._passed[-1].start_time < until:
+            one = self._passed.pop()
+            self._kept.append(one)
+            amounts = [*one.held.items()]
+            for gone in self._released:
+                amounts += one.grows_by(gone).items()
+            for name, amount in amounts:
+                # A node that is looked at later is looked at without what is held there.
+                node = self._nodes.get(name)
+                if node is not None:
+                    node.free(amount.on(name), -1)
+                    self._recount(node)
+
     def release(self, gang: RunningGang) -> bool:
         """It ends. Whether that made room for one more member."""
+        self._released.append(gang)
         return self._shift(gang, 1)
 
     def unrelease(self, gang: RunningGang) -> None:
         """It does not end after all."""
+        self._released.remove(gang)
         self._shift(gang, -1)
 
     def _shift(self, gang: RunningGang, sign: int) -> bool:
@@ -59,11 +76,12 @@ class Prospects:
             if node is not None:
                 node.free(member, sign, 1 if len(gang.members) > 1 else 0)
                 touched[id(node)] = node
-        for name, amount in self._grows_by(gang):
-            node = self._node(name)
-            if node is not None:
-                node.free(amount.on(name), -sign)
-                touched[id(node)] = node
+        for kept in self._kept:
+            for name, amount in kept.grows_by(gang).items():
+                node = self._node(name)
+                if node is not None:
+                    node.free(amount.on(name), -sign)
+                    touched[id(node)] = node
         # Called for each of them: it counts.
         return any([self._recount(node) for node in touched.values()])
 
@@ -90,14 +108,14 @@ class Prospects:
     def _node(self, name: str) -> _Node | None:
         if name in self._nodes:
             return self._nodes[name]
-        found = self._row_of(name)
-        if found is None:
+        row = self._row_of(name)
+        if row is None:
             self._nodes[name] = None
             return None
-        row, kept = found
         node = self._nodes[name] = _Node(row, self._kinds, self._in_gang)
-        for amount in kept:
-            node.free(amount.on(name), -1)
+        for one in self._kept:
+            if name in one.held:
+                node.free(one.held[name].on(name), -1)
         self._recount(node)
         return node
 

@@ -2,10 +2,7 @@
 
 A gang ends at the latest by its max_duration (`RunningGang.end_time`). A reservation keeps room for
 a gang that cannot start yet, from the time on at which all that is in its way has ended. Until then
-others may use what they give back before; they may also use what is free beyond what the
-reservation needs then: if the gangs that end before it free more on a node than it needs there,
-nothing of what is free there now is kept (`_Kept.held`), and what is kept grows as they end
-(`_Kept.growth`).
+others may use it, and all the time what the reservation will not need (see `Kept`).
 """
 
 from __future__ import annotations
@@ -14,12 +11,13 @@ from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, takewhile
+from math import inf
 from operator import itemgetter
 from typing import Final
 
 from controlplane.domain.model import PlacementStyle
 from controlplane.domain.snapshot import GangRequest, MemberPlacement, RunningGang
-from controlplane.scheduler.amounts import Amount, by_node
+from controlplane.scheduler.amounts import Amount, Kept, by_node
 from controlplane.scheduler.prospects import Prospects
 from controlplane.scheduler.room import NEVER, Room, Row
 
@@ -42,31 +40,6 @@ class Opening:
     waits_for: tuple[RunningGang, ...]
 
 
-@dataclass(slots=True)
-class _Kept:
-    """A reservation as it is kept."""
-
-    experiment_id: str
-    # Gangs that end by then may use what is held; NEVER: nobody may.
-    start_time: float
-    # By node: what is kept of what is free now.
-    held: dict[str, Amount]
-    # What is kept besides when a gang has ended, by experiment and node.
-    growth: dict[str, dict[str, Amount]]
-    # By node, when it keeps whatever becomes free: all that it needs.
-    needs: dict[str, Amount] | None = None
-
-    def grows_by(self, gang: RunningGang) -> dict[str, Amount]:
-        if self.needs is None:
-            return self.growth.get(gang.experiment_id, {})
-        here = [member for member in gang.members if member.node_name in self.needs]
-        return {
-            name: needed.beyond(needed.beyond(freed))
-            for name, freed in by_node(here).items()
-            for needed in [self.needs[name]]
-        }
-
-
 class Timeline:
     """The ends of all gangs that hold something, and the reservations of this cycle."""
 
@@ -77,7 +50,7 @@ class Timeline:
         # Ascending; made when it is asked for.
         self._known_ends: list[End] | None = None
         self._started: list[tuple[GangRequest, tuple[MemberPlacement, ...]]] = []
-        self._kept: list[_Kept] = []
+        self._kept: list[Kept] = []
 
     @property
     def _ends(self) -> list[End]:
@@ -132,6 +105,8 @@ class Timeline:
         time = self._now
         for time, batch in self._batches():
             ended.extend(batch)
+            if seconds is not None:
+                prospects.keep_from(time + seconds)
             # Called for each of them: it counts.
             grew = [one for one in batch if prospects.release(one)]
             if grew and prospects.may_fit and tries < _MOST_TRIES:
@@ -164,21 +139,13 @@ class Timeline:
     def prospects(self, gang: GangRequest, seconds: float | None) -> Prospects:
         """What there is for a gang by count, at present."""
         room, shape = self._room, gang.shape
-        # Kept from it whenever it starts: it ends after their time.
-        first_end = None if seconds is None else self._now + seconds
-        kept = [one for one in self._kept if first_end is None or one.start_time < first_end]
 
-        def row_of(name: str) -> tuple[Row, list[Amount]] | None:
+        def row_of(name: str) -> Row | None:
             row = room.row(name)
-            if row is None or not room.may_use(row.view, shape):
-                return None
-            return row, [one.held[name] for one in kept if name in one.held]
+            return row if row is not None and room.may_use(row.view, shape) else None
 
-        def grows_by(ended: RunningGang) -> Iterator[tuple[str, Amount]]:
-            for one in kept:
-                yield from one.grows_by(ended).items()
-
-        prospects = Prospects(gang, row_of, grows_by)
+        prospects = Prospects(gang, row_of, self._kept)
+        prospects.keep_from(inf if seconds is None else self._now + seconds)
         if len(gang.members) > 1:
             prospects.count(row.name for row in room.rows())
         return prospects
@@ -212,14 +179,21 @@ class Timeline:
     def keep(self, gang: GangRequest, opening: Opening) -> None:
         """Keeps an opening for the gang from those that come later in the cycle."""
         needs = by_node(opening.members)
-        # By node, what ends before it gives back there in all.
+        end = inf
+        if gang.max_duration_seconds is not None:
+            end = opening.time + gang.max_duration_seconds + gang.grace_period_seconds
+        others = [one for one in self._kept if one.start_time < end]
+        # By node, what ends before it gives back there in all, and is not for others.
         freed: dict[str, Amount] = {name: Amount() for name in needs}
-        shares = [
-            (one.experiment_id, name, amount)
-            for one in opening.waits_for
-            for name, amount in by_node(one.members).items()
-            if name in needs
-        ]
+        shares = []
+        for one in opening.waits_for:
+            grown_by = [other.grows_by(one) for other in others]
+            for name, amount in by_node(one.members).items():
+                if name in needs:
+                    for for_other in grown_by:
+                        if name in for_other:
+                            amount = amount.beyond(for_other[name])
+                    shares.append((one.experiment_id, name, amount))
         for _, name, amount in shares:
             freed[name].add(amount.on(name))
         held = {name: needed.beyond(freed[name]) for name, needed in needs.items()}
@@ -232,7 +206,7 @@ class Timeline:
             kept[name] = more
             if grown:
                 growth.setdefault(experiment_id, {})[name] = grown
-        self._hold(_Kept(gang.experiment_id, opening.time, held, growth))
+        self._hold(Kept(gang.experiment_id, opening.time, held, growth))
         self._insert(_as_running(gang, opening.members, opening.time))
 
     def keep_whatever_becomes_free(
@@ -245,9 +219,9 @@ class Timeline:
             row = self._room.row(name)
             if row is not None:
                 held[name] = needed.beyond(needed.beyond(_free(row)))
-        self._hold(_Kept(experiment_id, NEVER, held, {}, needs))
+        self._hold(Kept(experiment_id, NEVER, held, {}, needs))
 
-    def _hold(self, kept: _Kept) -> None:
+    def _hold(self, kept: Kept) -> None:
         self._kept.append(kept)
         members = [amount.on(name) for name, amount in kept.held.items() if amount]
         self._room.hold(members, kept.experiment_id, kept.start_time)

@@ -187,3 +187,4 @@ def test_who_others_were_stopped_for_is_known_until_it_starts() -> None:
     there = MemberPlacement("ana.2.train.1", "n1")
     world.send(PlanMade(Plan(0, (GangPlacement("ana.2", (there,)),))))
     assert world.cluster.snapshot().preemptors == ()
+    assert world.cluster.snapshot().made_room == (("ana.1", "ana.2"),)

@@ -95,7 +95,7 @@ class SceneBuilder:
         self._running: list[RunningGang] = []
         self._pending: list[GangRequest] = []
         self._used: dict[tuple[str, str], float] = {}
-        self._preemptors: list[str] = []
+        self._made_room: dict[str, str] = {}
 
     def add(self, line: str) -> None:
         kind, name, *words = line.split()
@@ -114,8 +114,8 @@ class SceneBuilder:
                 self._running.append(_running(name, plain, options))
             case "wait":
                 self._pending.append(_waiting(name, options, len(self._pending)))
-            case "preemptor":
-                self._preemptors.append(name)
+            case "stopped":
+                self._made_room[name] = options["for"]
             case _:
                 raise ValueError(line)
 
@@ -123,6 +123,9 @@ class SceneBuilder:
         for gang in self._running:
             for member in gang.members:
                 self._nodes[member.node_name] = _less(self._nodes[member.node_name], member)
+            if gang.stopping_for:
+                self._made_room[gang.experiment_id] = gang.stopping_for
+        waiting = {gang.experiment_id for gang in self._pending}
         users = {(gang.queue, gang.user_name) for gang in self._running} | self._used.keys()
         return Snapshot(
             1,
@@ -146,7 +149,8 @@ class SceneBuilder:
                 )
                 for queue, user in sorted(users)
             ),
-            preemptors=tuple(sorted(self._preemptors)),
+            preemptors=tuple(sorted(waiting.intersection(self._made_room.values()))),
+            made_room=tuple(sorted(self._made_room.items())),
         )
 
 
