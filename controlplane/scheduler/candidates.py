@@ -1,112 +1,153 @@
-"""The best node for a member, found without looking at every node for every member.
+"""The best node for a member, found without scoring every node for every member.
 
-Nodes in equal states (see `Scratch.state_of`) are equally good, so states are scored, not nodes.
-For each kind of member the states stand in a heap. Of the nodes in the best state the first by name
-is taken.
+For each kind of member the scores of all nodes are kept, and before they are used again those of
+the nodes that changed since are made anew. Where many are new, nodes in equal states are scored
+once. The numbers that scores depend on beside the node and the member (how patient to be, how tight
+CPUs and memory are) move in steps, so that scores last; those of the last few steps are kept.
 """
 
 from __future__ import annotations
 
-import heapq
+from typing import Final, NamedTuple
+from zlib import crc32
 
-from controlplane.scheduler.feasibility import may_use
-from controlplane.scheduler.scoring import Score, score
-from controlplane.scheduler.scratch import EligibleKey, Scratch, ScratchNode
+import numpy as np
+
+from controlplane.domain.model import PlacementStyle
+from controlplane.domain.snapshot import Mix
+from controlplane.scheduler.arrays import Flags, Floats, Ints
+from controlplane.scheduler.demand import Demand
+from controlplane.scheduler.policy import Placement, Policy
+from controlplane.scheduler.scoring import Ask, Scoring, ask
+from controlplane.scheduler.table import NodeTable
+from controlplane.scheduler.worth import Worth, patience_of
 from riseml.spec.model import Resources
 
+_MOST_KINDS: Final = 1024
+_MOST_STEPS: Final = 4
+_TIGHTEST: Final = 1000.0
+_TIGHT_STEPS: Final = 8
 
-class _Eligible:
-    """The nodes that gangs of one key may use, by state."""
-
-    def __init__(self, scratch: Scratch, key: EligibleKey) -> None:
-        self._scratch = scratch
-        nodes = [node for node in scratch.nodes if may_use(node.view, key)]
-        self._indexes = {node.index for node in nodes}
-        # Indexes of nodes that are, or were, in a state; each list is a heap.
-        self._by_state: dict[int, list[int]] = {}
-        # States in the order in which nodes came into them, with repeats.
-        self.entered: list[int] = []
-        self._read = len(scratch.changed)
-        for node in nodes:
-            # By name, so each list is a heap as it is.
-            self._by_state.setdefault(scratch.state_of(node), []).append(node.index)
-        self.entered.extend(self._by_state)
-
-    def refresh(self) -> None:
-        """Takes in what changed on the scratch copy."""
-        changed = self._scratch.changed
-        while self._read < len(changed):
-            node = changed[self._read]
-            self._read += 1
-            if node.index in self._indexes:
-                state = self._scratch.state_of(node)
-                heapq.heappush(self._by_state.setdefault(state, []), node.index)
-                self.entered.append(state)
-
-    def first(self, state: int) -> ScratchNode | None:
-        """The first node by name that is in a state now."""
-        members = self._by_state[state]
-        while members:
-            node = self._scratch.nodes[members[0]]
-            if self._scratch.state_of(node) == state:
-                return node
-            heapq.heappop(members)
-        return None
+Kind = tuple[Resources, PlacementStyle]
 
 
-class _Kind:
-    """States for one kind of member, best first."""
+class Scores(NamedTuple):
+    """Of all nodes for one kind of member, by row. Not to be changed."""
 
-    def __init__(self, eligible: _Eligible, resources: Resources, ports: int) -> None:
-        self._eligible = eligible
-        self._resources = resources
-        self._ports = ports
-        self._heap: list[tuple[Score, int]] = []
-        # States that are in the heap, or that do not fit.
-        self._known: set[int] = set()
-        self._read = 0
+    # Infinity where there is no room.
+    scores: Floats
+    # The level of free thousandths that a share is taken of.
+    picks: Ints
 
-    def best(self) -> ScratchNode | None:
-        eligible = self._eligible
-        eligible.refresh()
-        for position in range(self._read, len(eligible.entered)):
-            state = eligible.entered[position]
-            if state not in self._known:
-                self._add(state)
-        self._read = len(eligible.entered)
-        while self._heap:
-            _, state = self._heap[0]
-            node = eligible.first(state)
-            if node is not None:
-                return node
-            heapq.heappop(self._heap)
-            self._known.discard(state)
-        return None
 
-    def _add(self, state: int) -> None:
-        node = self._eligible.first(state)
-        if node is None:
-            return
-        self._known.add(state)
-        found = score(node, self._resources, self._ports)
-        if found is not None:
-            heapq.heappush(self._heap, (found, state))
+class _Kept:
+    __slots__ = ("asked", "picks", "scores", "seen")
+
+    def __init__(self, asked: Ask, scores: Floats, picks: Ints, seen: int) -> None:
+        self.asked = asked
+        self.scores = scores
+        self.picks = picks
+        # The table's clock when they were true.
+        self.seen = seen
+
+
+class _Step:
+    """What holds as long as the numbers are the same."""
+
+    def __init__(self, scoring: Scoring) -> None:
+        self.scoring = scoring
+        self.kinds: dict[Kind, _Kept] = {}
 
 
 class Candidates:
-    """The kinds of members that were asked for in this cycle."""
+    """For one table. `mix` may change from call to call."""
 
-    def __init__(self, scratch: Scratch) -> None:
-        self._scratch = scratch
-        self._eligible: dict[EligibleKey, _Eligible] = {}
-        self._kinds: dict[tuple[EligibleKey, Resources, int], _Kind] = {}
+    def __init__(self, table: NodeTable, policy: Policy) -> None:
+        self._table = table
+        self._policy = policy
+        self._mix: Mix | None = None
+        self._demand = Demand(())
+        self._worths: dict[float | None, Worth] = {}
+        self._steps: dict[tuple[float | None, float], _Step] = {}
 
-    def best(self, key: EligibleKey, resources: Resources, ports: int) -> ScratchNode | None:
-        """The best node that has room now for such a member, None when no node has."""
-        kind = self._kinds.get((key, resources, ports))
-        if kind is None:
-            eligible = self._eligible.get(key)
-            if eligible is None:
-                eligible = self._eligible[key] = _Eligible(self._scratch, key)
-            kind = self._kinds[key, resources, ports] = _Kind(eligible, resources, ports)
-        return kind.best()
+    @property
+    def at_random(self) -> bool:
+        return self._policy.placement is Placement.RANDOM
+
+    def learn(self, mix: Mix) -> None:
+        """What jobs ask for; the same object as long as it is the same."""
+        if mix is not self._mix:
+            self._mix = mix
+            self._demand = Demand(mix)
+            self._worths.clear()
+            self._steps.clear()
+
+    def scores(self, wanted: Resources, style: PlacementStyle) -> Scores:
+        """As things are now."""
+        table = self._table
+        table.sync()
+        step = self._step()
+        kind = (wanted, style)
+        kept = step.kinds.get(kind)
+        if kept is None:
+            if len(step.kinds) >= _MOST_KINDS:
+                del step.kinds[next(iter(step.kinds))]
+            asked = ask(table, wanted, style)
+            first, which = table.distinct()
+            scores, picks = step.scoring.score(first, asked)
+            kept = _Kept(asked, scores[which], picks[which], table.clock)
+            step.kinds[kind] = kept
+        elif kept.seen != table.clock:
+            rows = np.flatnonzero(table.changed > kept.seen)
+            kept.scores[rows], kept.picks[rows] = step.scoring.score(rows, kept.asked)
+            kept.seen = table.clock
+        return Scores(kept.scores, kept.picks)
+
+    def best(self, found: Scores, allowed: Flags | None, job_id: str) -> int | None:
+        """The row of the best node, None when no node is allowed and has room."""
+        scores = found.scores
+        if allowed is not None:
+            scores = np.where(allowed, scores, np.inf)
+        if not len(scores):
+            return None
+        if self.at_random:
+            rows = np.flatnonzero(np.isfinite(scores))
+            if not len(rows):
+                return None
+            seed = (self._policy.seed, crc32(job_id.encode()))
+            return int(np.random.default_rng(seed).choice(rows))
+        row = int(scores.argmin())
+        return None if scores[row] == np.inf else row
+
+    def _step(self) -> _Step:
+        placement = self._policy.placement
+        patience, tightness = None, 1.0
+        if placement is Placement.RISEML:
+            table = self._table
+            patience = patience_of(table.free_gpu_milli, table.partly_gpu_milli)
+            tightness = self._tightness()
+        key = (patience, tightness)
+        step = self._steps.pop(key, None)
+        if step is None:
+            worth = None
+            if placement in (Placement.RISEML, Placement.FGD):
+                worth = self._worths.get(patience)
+                if worth is None:
+                    worth = self._worths[patience] = Worth(self._demand, self._table, patience)
+            step = _Step(Scoring(self._table, worth, tightness))
+            while len(self._steps) >= _MOST_STEPS:
+                del self._steps[next(iter(self._steps))]
+        # The last one used is the last to be forgotten.
+        self._steps[key] = step
+        return step
+
+    def _tightness(self) -> float:
+        """More than 1 when jobs ask for more CPUs or memory per GPU than is free per GPU."""
+        table, demand = self._table, self._demand
+        gpus = table.free_gpu_milli + 1.0
+        over = max(
+            demand.cpu_per_gpu * gpus / (table.free_cpu_milli + 1.0),
+            demand.memory_per_gpu * gpus / (table.free_memory_bytes + 1.0),
+        )
+        part = min(1.0, max(0.0, over - 1.0))
+        return max(1.0, _TIGHTEST * round(part * _TIGHT_STEPS) / _TIGHT_STEPS)

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 from controlplane.domain.model import Gpu
-from controlplane.domain.snapshot import GpuView, NodeView
-from controlplane.scheduler.scratch import EligibleKey, ScratchNode, Taken
+from controlplane.domain.snapshot import GangRequest, GpuView, NodeView, Shape
 from riseml.spec.gpus import model_fits
-from riseml.spec.model import GPU, Resources
+from riseml.spec.model import Resources
+from riseml.spec.taints import untolerated
+
+
+class EligibleKey(NamedTuple):
+    """What decides which nodes a gang may use, whatever it asks for."""
+
+    node_selector: tuple[tuple[str, str], ...] = ()
+    # Empty: any.
+    only_nodes: tuple[str, ...] = ()
+    # "" where no node is one user's alone.
+    user_name: str = ""
+    # Empty where no node has taints.
+    tolerations: tuple[tuple[str, str], ...] = ()
+
+
+def eligible_key(shape: Shape | GangRequest, owned: bool, tainted: bool) -> EligibleKey:
+    """Equal for gangs that may use the same nodes, some of which may be `owned` or `tainted`."""
+    return EligibleKey(
+        shape.node_selector,
+        shape.only_nodes,
+        shape.user_name if owned else "",
+        shape.tolerations if tainted else (),
+    )
 
 
 def has_labels(node: NodeView, selector: tuple[tuple[str, str], ...]) -> bool:
@@ -16,24 +39,24 @@ def has_labels(node: NodeView, selector: tuple[tuple[str, str], ...]) -> bool:
     return all(label in node.labels for label in selector)
 
 
-def may_use(node: NodeView, eligible: EligibleKey) -> bool:
+def may_use(node: NodeView, key: EligibleKey) -> bool:
     """Whether jobs of this kind may go to a node at all, if there is room. Closed nodes: no."""
-    selector, only_nodes, user_name = eligible
     return (
         node.open
-        and (not only_nodes or node.name in only_nodes)
-        and (not selector or has_labels(node, selector))
-        and (not node.only_user or node.only_user == user_name)
+        and (not key.only_nodes or node.name in key.only_nodes)
+        and (not key.node_selector or has_labels(node, key.node_selector))
+        and (not node.only_user or node.only_user == key.user_name)
+        and (not node.taints or untolerated(node.taints, key.tolerations) is None)
     )
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def _model_matches(asked: str, model: str, name: str) -> bool:
     return model_fits(asked, model) or model_fits(asked, name)
 
 
 def gpu_matches(gpu: Gpu, resources: Resources) -> bool:
-    """Whether a GPU is of the model and has the memory that was asked for."""
+    """Whether a GPU is of a model and has the memory that was asked for."""
     if gpu.memory_bytes < resources.gpu_min_memory_bytes:
         return False
     return resources.gpu_model is None or _model_matches(resources.gpu_model, gpu.model, gpu.name)
@@ -45,45 +68,3 @@ def tested_view(node: NodeView, uuid: str) -> GpuView | None:
         if view.gpu.uuid == uuid and view.probation:
             return view
     return None
-
-
-def choose_gpus(node: ScratchNode, resources: Resources) -> Taken | None:
-    """The GPUs to take for a member, None when there are too few.
-
-    A share lives on one GPU: the fullest one that has room, so that others stay whole. Whole GPUs
-    are wholly free ones. Of several that do, those with the least memory, then the first.
-    """
-    wanted = resources.gpu_milli
-    if not wanted:
-        return ()
-    free = node.gpu_free
-    gpus = node.view.gpus
-    if wanted < GPU:
-        shares = [
-            (milli, gpus[position].gpu.memory_bytes, position)
-            for position, milli in enumerate(free)
-            if milli >= wanted and gpu_matches(gpus[position].gpu, resources)
-        ]
-        return ((min(shares)[2], wanted),) if shares else None
-    count = wanted // GPU
-    if node.whole_free < count:
-        return None
-    whole = [
-        (gpus[position].gpu.memory_bytes, position)
-        for position, milli in enumerate(free)
-        if milli == GPU and gpu_matches(gpus[position].gpu, resources)
-    ]
-    if len(whole) < count:
-        return None
-    whole.sort()
-    return tuple([(position, GPU) for position in sorted(p for _, p in whole[:count])])
-
-
-def has_room(node: ScratchNode, resources: Resources, ports: int) -> bool:
-    """Whether CPUs, memory and ports suffice, and GPUs may: `choose_gpus` decides on those."""
-    return (
-        node.free_cpu_milli >= resources.cpu_milli
-        and node.free_memory_bytes >= resources.memory_bytes
-        and node.free_ports >= ports
-        and node.whole_free * GPU >= (resources.gpu_milli if resources.gpu_milli >= GPU else 0)
-    )

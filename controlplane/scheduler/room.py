@@ -8,10 +8,10 @@ and come back.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NewType
 
-from controlplane.domain.model import GpuShare, PlacementStyle
+from controlplane.domain.model import PlacementStyle
 from controlplane.domain.snapshot import (
     GangRequest,
     Held,
@@ -22,41 +22,25 @@ from controlplane.domain.snapshot import (
     Snapshot,
 )
 from controlplane.scheduler.candidates import Candidates
+from controlplane.scheduler.choices import Choice, tell
 from controlplane.scheduler.feasibility import (
-    choose_gpus,
+    EligibleKey,
+    eligible_key,
     gpu_matches,
-    has_room,
     may_use,
     tested_view,
 )
+from controlplane.scheduler.packing import Packing, Spot, largest_first
 from controlplane.scheduler.policy import DEFAULT, Policy
-from controlplane.scheduler.scratch import (
-    EligibleKey,
-    Scratch,
-    ScratchNode,
-    Taken,
-    eligible_key,
-)
+from controlplane.scheduler.table import UNLIMITED, NodeTable, RoomNode, Taken
 from riseml.spec.model import GPU, Resources
+
+__all__ = ["NEVER", "Choice", "Mark", "Room", "Row", "largest_first"]
 
 Mark = NewType("Mark", int)
 
 NEVER = float("-inf")
 """As `until`: whatever is held is available."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Why a member was placed where it was."""
-
-    job_id: str
-    node_name: str
-    # How many nodes had room for it.
-    feasible_nodes: int
-    # In words.
-    reason: str
-    # Nodes that came next, each with why it was not taken.
-    runners_up: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +75,7 @@ class Row:
 class _Amount:
     """A change of what is free on one node."""
 
-    node: ScratchNode
+    node: RoomNode
     resources: Resources
     ports: int
     taken: Taken
@@ -102,6 +86,8 @@ class _Hold:
     experiment_id: str
     start_time: float
     amounts: list[_Amount]
+    # Whether what it keeps is free for the moment.
+    lifted: bool = False
 
 
 class Room:
@@ -109,27 +95,33 @@ class Room:
 
     def __init__(self, policy: Policy = DEFAULT) -> None:
         self._policy = policy
-        self._scratch = Scratch(())
-        self._candidates = Candidates(self._scratch)
-        self._by_name: dict[str, ScratchNode] = {}
         self._journal: list[_Amount | _Hold] = []
         self._holds: list[_Hold] = []
-        self._choices: tuple[Choice, ...] = ()
-        # What all nodes have together, whether free or not, open or not.
-        self.capacity = Held()
+        self._spots: tuple[list[str], list[Spot], PlacementStyle] = ([], [], PlacementStyle.PACK)
+        self._build(())
 
     def load(self, snapshot: Snapshot) -> None:
-        """Looks at this snapshot from now on; whatever was taken, released or held is dropped."""
-        self._scratch = Scratch(snapshot.nodes)
-        self._candidates = Candidates(self._scratch)
-        self._by_name = {node.name: node for node in self._scratch.nodes}
-        self._journal.clear()
-        self._holds.clear()
-        self._choices = ()
+        """Looks at this snapshot from now on; whatever was taken, released or held is dropped.
+
+        Nodes that are the same objects as in the snapshot before cost next to nothing.
+        """
+        self.undo(Mark(0))
+        self._spots = ([], [], PlacementStyle.PACK)
+        if not self._table.load(snapshot.nodes):
+            self._build(snapshot.nodes)
+        self._candidates.learn(snapshot.mix)
+
+    def _build(self, nodes: Sequence[NodeView]) -> None:
+        self._table = NodeTable(nodes)
+        self._candidates = Candidates(self._table, self._policy)
+        self._packing = Packing(self._table, self._candidates, self._take_place)
+        self._could_hold: dict[tuple[EligibleKey, tuple[Resources, ...]], bool] = {}
+        self._opened = 0
+        # What all nodes have together, whether free or not, open or not.
         self.capacity = Held(
-            GPU * sum(len(view.gpus) for view in snapshot.nodes),
-            sum(view.cpu_milli for view in snapshot.nodes),
-            sum(view.memory_bytes for view in snapshot.nodes),
+            GPU * sum(len(view.gpus) for view in nodes),
+            sum(view.cpu_milli for view in nodes),
+            sum(view.memory_bytes for view in nodes),
         )
 
     # --- what changes it
@@ -143,73 +135,70 @@ class Room:
         `until`: when the gang ends at the latest (None: unknown). What is held from a time before
         that on is not available.
         """
-        suspended = [hold for hold in self._holds if until is not None and until <= hold.start_time]
-        for hold in suspended:
-            self._shift(hold.amounts, 1)
-        mark = self.mark()
-        members = self._place_all(gang)
-        if members is None:
-            self.undo(mark)
-        for hold in suspended:
-            self._shift(hold.amounts, -1)
-        return members
-
-    def _place_all(self, gang: GangRequest) -> tuple[MemberPlacement, ...] | None:
-        ports = 1 if len(gang.members) > 1 else 0
-        eligible = self._eligible(gang.shape)
-        if gang.tests_gpu:
-            return self._place_test(gang, eligible)
-        placed: dict[int, MemberPlacement] = {}
-        for position in largest_first(gang) if ports else range(len(gang.members)):
-            member = gang.members[position]
-            wanted = member.resources
-            node = self._candidates.best(eligible, wanted, ports)
-            taken = None if node is None else choose_gpus(node, wanted)
-            if node is None or taken is None:
-                return None
-            self._take(_Amount(node, wanted, ports, taken))
-            placed[position] = MemberPlacement(
-                member.job_id,
-                node.name,
-                node.shares(taken),
-                wanted.cpu_milli,
-                wanted.memory_bytes,
-                wanted.shm_bytes,
-            )
-        members = tuple([placed[position] for position in range(len(gang.members))])
-        self._choices = tuple([Choice(m.job_id, m.node_name, 0, "") for m in members])
-        return members
-
-    def _place_test(
-        self, gang: GangRequest, eligible: EligibleKey
-    ) -> tuple[MemberPlacement, ...] | None:
-        """The one GPU in probation that the gang's only member tests, and nothing else."""
-        (member,) = gang.members
-        for node in self._scratch.nodes:
-            view = tested_view(node.view, gang.tests_gpu)
-            if view is None or not may_use(node.view, eligible) or view.free_milli < GPU:
-                continue
-            # The GPU is nobody else's: there is nothing to count.
-            wanted = replace(member.resources, gpu_milli=0)
-            if not has_room(node, wanted, 0):
-                return None
-            self._take(_Amount(node, wanted, 0, ()))
-            share = GpuShare(view.gpu.uuid, member.resources.gpu_milli)
-            self._choices = (Choice(member.job_id, node.name, 1, "it tests this GPU"),)
-            return (
+        for hold in self._holds:
+            lifted = until is not None and until <= hold.start_time
+            if lifted != hold.lifted:
+                self._lift(hold, lifted)
+        spots = self._spots_for(gang, style)
+        if spots is None:
+            return None
+        self._spots = ([member.job_id for member in gang.members], spots, style)
+        return tuple(
+            [
                 MemberPlacement(
                     member.job_id,
-                    node.name,
-                    (share,),
-                    wanted.cpu_milli,
-                    wanted.memory_bytes,
-                    wanted.shm_bytes,
-                ),
-            )
+                    spot.node.name,
+                    spot.node.shares(spot.taken),
+                    member.resources.cpu_milli,
+                    member.resources.memory_bytes,
+                    member.resources.shm_bytes,
+                )
+                for member, spot in zip(gang.members, spots, strict=True)
+            ]
+        )
+
+    def _spots_for(self, gang: GangRequest, style: PlacementStyle) -> list[Spot] | None:
+        if gang.tests_gpu:
+            return self._spot_of_test(gang)
+        allowed = self._table.eligible(self._eligible(gang))
+        if len(gang.members) == 1:
+            return self._packing.place_one(gang, style, allowed)
+        if not self.may_fit(gang):
+            return None
+        mark = Mark(len(self._journal))
+        if style is PlacementStyle.PACK:
+            for close in self._packing.close_groups(gang, allowed):
+                spots = self._packing.place_all(gang, style, close)
+                if spots is not None:
+                    return spots
+                self._back_to(mark)
+        spots = self._packing.place_all(gang, style, allowed)
+        if spots is None:
+            self._back_to(mark)
+        return spots
+
+    def _spot_of_test(self, gang: GangRequest) -> list[Spot] | None:
+        """A test of a GPU that is in probation runs there, and on nothing else."""
+        (member,) = gang.members
+        key = self._eligible(gang)
+        for node in self._table.nodes:
+            for position, view in enumerate(node.view.gpus):
+                if view.gpu.uuid != gang.tests_gpu:
+                    continue
+                # What is unusable counts as not free, and as less than that once it is taken.
+                free = view.free_milli == GPU and node.gpu_free[position] == 0
+                if not (view.probation and free and may_use(node.view, key)):
+                    return None
+                if not _has_room(node, member.resources):
+                    return None
+                taken = ((position, member.resources.gpu_milli),)
+                self._take_place(node, member.resources, 0, taken)
+                return [Spot(node, taken, reason="it tests this GPU")]
         return None
 
     def release(self, gang: RunningGang) -> None:
         """As though it had ended."""
+        self._settle()
         for member in gang.members:
             amount = self._amount(member, 1 if len(gang.members) > 1 else 0)
             if amount is not None:
@@ -219,6 +208,7 @@ class Room:
         self, members: Sequence[MemberPlacement], experiment_id: str, start_time: float
     ) -> None:
         """Keeps these places from gangs that end after `start_time`: what is free of them."""
+        self._settle()
         hold = _Hold(experiment_id, start_time, [])
         for member in members:
             amount = self._amount(member, 0)
@@ -230,6 +220,7 @@ class Room:
                 Resources(
                     cpu_milli=max(0, min(node.free_cpu_milli, wanted.cpu_milli)),
                     memory_bytes=max(0, min(node.free_memory_bytes, wanted.memory_bytes)),
+                    shm_bytes=max(0, min(node.free_shm_bytes, wanted.shm_bytes)),
                 ),
                 0,
                 tuple([(p, max(0, min(node.gpu_free[p], milli))) for p, milli in amount.taken]),
@@ -245,6 +236,11 @@ class Room:
 
     def undo(self, mark: Mark) -> None:
         """Back to then: what was taken, released and held since is not."""
+        if len(self._journal) > mark:
+            self._settle()
+            self._back_to(mark)
+
+    def _back_to(self, mark: Mark) -> None:
         while len(self._journal) > mark:
             done = self._journal.pop()
             if isinstance(done, _Hold):
@@ -253,18 +249,30 @@ class Room:
             else:
                 self._shift([done], 1)
 
+    def _take_place(self, node: RoomNode, wanted: Resources, ports: int, taken: Taken) -> None:
+        self._take(_Amount(node, wanted, ports, taken))
+
     def _take(self, amount: _Amount) -> None:
         self._shift([amount], -1)
         self._journal.append(amount)
 
     def _shift(self, amounts: Sequence[_Amount], sign: int) -> None:
         for one in amounts:
-            one.node.shift(sign, one.resources, one.ports, one.taken)
-            self._scratch.changed.append(one.node)
+            self._table.shift(one.node, sign, one.resources, one.ports, one.taken)
+
+    def _lift(self, hold: _Hold, lifted: bool) -> None:
+        self._shift(hold.amounts, 1 if lifted else -1)
+        hold.lifted = lifted
+
+    def _settle(self) -> None:
+        """All that is held is kept, after a `place` for whom some of it was free."""
+        for hold in self._holds:
+            if hold.lifted:
+                self._lift(hold, False)
 
     def _amount(self, member: MemberPlacement, ports: int) -> _Amount | None:
         """None if its node is gone. GPUs that are gone or unusable do not count."""
-        node = self._by_name.get(member.node_name)
+        node = self._table.by_name.get(member.node_name)
         if node is None:
             return None
         milli = {share.uuid: share.milli for share in member.gpus}
@@ -273,50 +281,67 @@ class Room:
             for position, view in enumerate(node.view.gpus)
             if view.usable and view.gpu.uuid in milli
         ]
-        wanted = Resources(cpu_milli=member.cpu_milli, memory_bytes=member.memory_bytes)
+        wanted = Resources(
+            cpu_milli=member.cpu_milli,
+            memory_bytes=member.memory_bytes,
+            shm_bytes=member.shm_bytes,
+        )
         return _Amount(node, wanted, ports, tuple(taken))
 
     # --- what it tells
 
     def choices(self) -> tuple[Choice, ...]:
         """Of the last `place` that succeeded, by member."""
-        return self._choices
+        jobs, spots, style = self._spots
+        return tell(self._table, self._policy.placement, style, jobs, spots)
 
     def may_fit(self, gang: GangRequest) -> bool:
         """False only if there is certainly no room for all its members now."""
-        free = self._scratch.nodes
-        gpu = sum(member.resources.gpu_milli for member in gang.members)
-        gpu = 0 if gang.tests_gpu else gpu
-        cpu = sum(member.resources.cpu_milli for member in gang.members)
-        memory = sum(member.resources.memory_bytes for member in gang.members)
+        table = self._table
+        table.sync()
+        gpu = cpu = memory = 0
+        for member in gang.members:
+            # A GPU in probation is not counted as free.
+            gpu += 0 if gang.tests_gpu else member.resources.gpu_milli
+            cpu += member.resources.cpu_milli
+            memory += member.resources.memory_bytes
         return (
-            gpu <= sum(sum(node.gpu_free) for node in free)
-            and cpu <= sum(max(0, node.free_cpu_milli) for node in free)
-            and memory <= sum(max(0, node.free_memory_bytes) for node in free)
+            gpu <= table.free_gpu_milli
+            and cpu <= table.free_cpu_milli
+            and memory <= table.free_memory_bytes
         )
 
     def could_hold(self, gang: GangRequest) -> bool:
         """Whether the open nodes would have room for all its members if nothing else ran."""
-        eligible = self._eligible(gang.shape)
+        eligible = self._eligible(gang)
         if gang.tests_gpu:
             return any(
                 tested_view(node.view, gang.tests_gpu) is not None and may_use(node.view, eligible)
-                for node in self._scratch.nodes
+                for node in self._table.nodes
             )
-        left = [_Empty(n.view) for n in self._scratch.nodes if may_use(n.view, eligible)]
-        return all(
-            any(node.take(gang.members[position].resources) for node in left)
-            for position in largest_first(gang)
-        )
+        key = (eligible, tuple([member.resources for member in gang.members]))
+        if self._table.opened != self._opened:
+            self._opened = self._table.opened
+            self._could_hold.clear()
+        known = self._could_hold.get(key)
+        if known is None:
+            left = [_Empty(n.view) for n in self._table.nodes if may_use(n.view, eligible)]
+            known = self._could_hold[key] = all(
+                any(node.take(gang.members[position].resources) for node in left)
+                for position in largest_first(gang)
+            )
+        return known
 
     def rows(self) -> list[Row]:
         """Every node, by name."""
+        self._settle()
         held = self._held()
-        return [self._row(node, held) for node in self._scratch.nodes]
+        return [self._row(node, held) for node in self._table.nodes]
 
     def row(self, name: str) -> Row | None:
         """One node; None if there is none of this name."""
-        node = self._by_name.get(name)
+        self._settle()
+        node = self._table.by_name.get(name)
         return None if node is None else self._row(node, self._held())
 
     def _held(self) -> dict[int, list[tuple[str, _Amount]]]:
@@ -326,10 +351,13 @@ class Room:
                 held.setdefault(amount.node.index, []).append((hold.experiment_id, amount))
         return held
 
-    def _row(self, node: ScratchNode, held: dict[int, list[tuple[str, _Amount]]]) -> Row:
+    def _row(self, node: RoomNode, held: dict[int, list[tuple[str, _Amount]]]) -> Row:
         if node.index in held:
             return _row(node, -1 - node.index, held[node.index])
-        return _row(node, self._scratch.state_of(node), ())
+        if node.row is None:
+            node.row = _row(node, self._table.likeness(node), ())
+        found: Row = node.row
+        return found
 
     def may_use(self, view: NodeView, shape: Shape) -> bool:
         """Whether gangs of this shape may go to a node at all, if there is room."""
@@ -339,36 +367,39 @@ class Room:
         """Equal for shapes that fit or do not fit alike on these nodes, whoever's they are."""
         return (self._eligible(shape), shape.resources, shape.tests_gpu)
 
-    def _eligible(self, shape: Shape) -> EligibleKey:
-        return eligible_key(shape, self._scratch.shared_by_all)
+    def _eligible(self, shape: Shape | GangRequest) -> EligibleKey:
+        return eligible_key(shape, self._table.owned > 0, self._table.tainted > 0)
 
 
-def largest_first(gang: GangRequest) -> list[int]:
-    """Positions of the members, those that are hardest to place first."""
-
-    def size(position: int) -> tuple[int, int, int, int]:
-        wanted = gang.members[position].resources
-        return (-wanted.gpu_milli, -wanted.memory_bytes, -wanted.cpu_milli, position)
-
-    return sorted(range(len(gang.members)), key=size)
+def _has_room(node: RoomNode, wanted: Resources) -> bool:
+    return (
+        node.free_cpu_milli >= wanted.cpu_milli
+        and node.free_memory_bytes >= wanted.memory_bytes
+        and (not node.view.shm_bytes or node.free_shm_bytes >= wanted.shm_bytes)
+    )
 
 
 def _negative(amount: _Amount) -> _Amount:
     wanted = amount.resources
     return _Amount(
         amount.node,
-        Resources(cpu_milli=-wanted.cpu_milli, memory_bytes=-wanted.memory_bytes),
+        Resources(
+            cpu_milli=-wanted.cpu_milli,
+            memory_bytes=-wanted.memory_bytes,
+            shm_bytes=-wanted.shm_bytes,
+        ),
         -amount.ports,
         tuple([(position, -milli) for position, milli in amount.taken]),
     )
 
 
-def _row(node: ScratchNode, state: int, held: Sequence[tuple[str, _Amount]]) -> Row:
+def _row(node: RoomNode, state: int, held: Sequence[tuple[str, _Amount]]) -> Row:
     gpu_free = list(node.gpu_free)
     gpu_held = [0] * len(gpu_free)
     gpu_held_for: list[tuple[str, ...]] = [()] * len(gpu_free)
-    cpu = memory = 0
+    cpu = memory = shm = 0
     for experiment_id, amount in held:
+        shm += amount.resources.shm_bytes
         cpu += amount.resources.cpu_milli
         memory += amount.resources.memory_bytes
         for position, milli in amount.taken:
@@ -381,13 +412,13 @@ def _row(node: ScratchNode, state: int, held: Sequence[tuple[str, _Amount]]) -> 
         name=node.name,
         free_cpu_milli=node.free_cpu_milli + cpu,
         free_memory_bytes=node.free_memory_bytes + memory,
-        free_shm_bytes=node.view.free_shm_bytes,
+        free_shm_bytes=node.free_shm_bytes + shm,
         free_ports=node.free_ports,
         gpu_free=gpu_free,
         whole_free=gpu_free.count(GPU),
         held_cpu_milli=cpu,
         held_memory_bytes=memory,
-        held_shm_bytes=0,
+        held_shm_bytes=shm,
         gpu_held=gpu_held,
         held_for=tuple(dict.fromkeys(experiment_id for experiment_id, _ in held)),
         gpu_held_for=gpu_held_for,
@@ -398,17 +429,20 @@ def _row(node: ScratchNode, state: int, held: Sequence[tuple[str, _Amount]]) -> 
 class _Empty:
     """A node on which nothing runs, but what is put there."""
 
-    __slots__ = ("_cpu_milli", "_gpus", "_memory_bytes", "_view")
+    __slots__ = ("_cpu_milli", "_gpus", "_memory_bytes", "_shm_bytes", "_view")
 
     def __init__(self, view: NodeView) -> None:
         self._view = view
         self._cpu_milli = view.cpu_milli
         self._memory_bytes = view.memory_bytes
+        self._shm_bytes = view.shm_bytes or UNLIMITED
         self._gpus = [GPU if gpu.usable else 0 for gpu in view.gpus]
 
     def take(self, wanted: Resources) -> bool:
         """Takes a place, if there is one."""
         if self._cpu_milli < wanted.cpu_milli or self._memory_bytes < wanted.memory_bytes:
+            return False
+        if self._shm_bytes < wanted.shm_bytes:
             return False
         each = min(wanted.gpu_milli, GPU)
         fit = [
@@ -422,4 +456,5 @@ class _Empty:
             self._gpus[position] -= each
         self._cpu_milli -= wanted.cpu_milli
         self._memory_bytes -= wanted.memory_bytes
+        self._shm_bytes -= wanted.shm_bytes
         return True

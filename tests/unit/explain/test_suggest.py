@@ -105,8 +105,8 @@ CASES = [
         gang(1, *[resources(2000)] * 3),
         [None, None, PendingCode.GPUS_BUSY],
         (
-            "With 1 GPU per job instead of 2 it would start now on n3 (GPU 0) and n1 (2 jobs, GPUs "
-            "0, 1).",
+            "With 1 GPU per job instead of 2 it would start now on n1 (2 jobs, GPUs 0, 1) and n3 "
+            "(GPU 0).",
             "With 2 nodes instead of 3 it would start now on n1 (GPUs 0, 1) and n2 (GPUs 0, 1).",
         ),
     ),

@@ -1,0 +1,100 @@
+"""Why members were placed where they were, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from controlplane.domain.model import PlacementStyle
+from controlplane.scheduler.arrays import Floats
+from controlplane.scheduler.packing import Spot
+from controlplane.scheduler.policy import Placement
+from controlplane.scheduler.scoring import FARTHER, GPU_WORTH
+from controlplane.scheduler.table import NodeTable
+
+_SHOWN: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Why a member was placed where it was."""
+
+    job_id: str
+    node_name: str
+    # How many nodes had room for it; 0: it is told of another member.
+    feasible_nodes: int
+    # In words.
+    reason: str
+    # Nodes that came next, each with why it was not taken.
+    runners_up: tuple[str, ...] = ()
+
+
+def tell(
+    table: NodeTable,
+    placement: Placement,
+    style: PlacementStyle,
+    jobs: Sequence[str],
+    spots: Sequence[Spot],
+) -> tuple[Choice, ...]:
+    """Of each member; of several equal ones those after the first have no words of their own."""
+    by_worth = style is PlacementStyle.PACK and placement in (Placement.RISEML, Placement.FGD)
+    found = []
+    for job_id, spot in zip(jobs, spots, strict=True):
+        if spot.scores is None:
+            found.append(Choice(job_id, spot.node.name, int(bool(spot.reason)), spot.reason))
+            continue
+        chosen = spot.node.index
+        scores = spot.scores
+        best = float(scores[chosen])
+        feasible = int(np.count_nonzero(scores < np.inf))
+        words = _words(placement, style, feasible, best if by_worth else None)
+        others = [
+            f"{table.nodes[row].name}: {_why_not(float(scores[row]), best, by_worth)}"
+            for row in _next(scores, chosen)
+        ]
+        found.append(Choice(job_id, spot.node.name, feasible, words, tuple(others)))
+    return tuple(found)
+
+
+def _next(scores: Floats, chosen: int) -> list[int]:
+    """Rows of the best others, best first, of equal ones by name."""
+    scores[chosen], kept = np.inf, scores[chosen]
+    number = min(_SHOWN, len(scores) - 1)
+    rows = np.argpartition(scores, number - 1)[:number] if number > 0 else np.arange(0)
+    if number > 0 and number < len(scores):
+        # Of those as good as the last one the first by name.
+        last = scores[rows].max()
+        rows = np.append(np.flatnonzero(scores < last), np.flatnonzero(scores == last)[:number])
+    ranked = sorted((float(scores[row]), row) for row in rows.tolist() if scores[row] < np.inf)
+    scores[chosen] = kept
+    return [row for _, row in ranked[:number]]
+
+
+def _words(placement: Placement, style: PlacementStyle, feasible: int, best: float | None) -> str:
+    if feasible == 1:
+        return "the only node with room for it"
+    if style is PlacementStyle.SPREAD:
+        return f"of {feasible} nodes with room the one with the most left"
+    if placement is Placement.RANDOM:
+        return f"drawn at random among {feasible} nodes with room"
+    if best is None:
+        return f"of {feasible} nodes with room the one that is left with the least"
+    return f"of {feasible} nodes with room it takes least there from jobs to come: {_gpus(best)}"
+
+
+def _why_not(score: float, best: float, by_worth: bool) -> str:
+    if score - best >= FARTHER:
+        return "its free GPUs are less close to each other"
+    if not by_worth:
+        return "as good" if score == best else "less fitting"
+    if _gpus(score) == _gpus(best):
+        return "as good"
+    return f"would take {_gpus(score)}"
+
+
+def _gpus(score: float) -> str:
+    """What is lost in worth, without what stands for the distance between GPUs."""
+    return f"{max(0.0, score % FARTHER) / GPU_WORTH:.2f} GPUs"
