@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from controlplane.core.invariants import check_invariants
+from controlplane.core.mix import JobMix
 from controlplane.core.pictures import Pictures
 from controlplane.core.settings import DEFAULTS
 from controlplane.core.usage import Key, UseLedger
@@ -102,6 +103,8 @@ class Cluster:
         self.use_records: dict[Key, UseRecord] = {}
         # What queues and users hold and used.
         self.use = UseLedger(use_half_life_seconds)
+        # What jobs asked for. Not stored: after a restart it is learned from those that live.
+        self.mix = JobMix()
         self.experiments: dict[str, Experiment] = {}
         self.jobs: dict[str, Job] = {}
         self.attempts: dict[str, Attempt] = {}
@@ -454,6 +457,8 @@ class Cluster:
     def _put_job(self, job: Job, now: float | None) -> None:
         if job.id not in self.jobs:
             self.jobs_by_experiment.setdefault(job.experiment_id, []).append(job.id)
+            if job.rank >= 0:
+                self.mix.saw(job.resources)
         self.jobs[job.id] = job
 
     def _put_attempt(self, attempt: Attempt, now: float | None) -> None:

@@ -82,6 +82,7 @@ class Pictures:
             tuple(self._running.values()),
             queues=tuple([cluster.use.queue_view(queue) for queue in self._queues]),
             users=cluster.use.user_views(),
+            mix=cluster.mix.shown(),
             preemptors=self._preemptors(),
             made_room=tuple(sorted(self._made_room.items())),
         )
