@@ -23,7 +23,9 @@ from controlplane.scheduler.table import NodeTable
 from controlplane.scheduler.worth import Worth, patience_of
 from riseml.spec.model import Resources
 
-_MOST_KINDS: Final = 1024
+# Of scores and picks that are kept.
+_MOST_BYTES: Final = 96 << 20
+_FEWEST_KINDS: Final = 64
 _MOST_STEPS: Final = 4
 _TIGHTEST: Final = 1000.0
 _TIGHT_STEPS: Final = 8
@@ -88,20 +90,27 @@ class Candidates:
         table.sync()
         step = self._step()
         kind = (wanted, style)
-        kept = step.kinds.get(kind)
+        kept = step.kinds.pop(kind, None)
         if kept is None:
-            if len(step.kinds) >= _MOST_KINDS:
-                del step.kinds[next(iter(step.kinds))]
+            self._make_place(step)
             asked = ask(table, wanted, style)
             first, which = table.distinct()
             scores, picks = step.scoring.score(first, asked)
             kept = _Kept(asked, scores[which], picks[which], table.clock)
-            step.kinds[kind] = kept
         elif kept.seen != table.clock:
             rows = np.flatnonzero(table.changed > kept.seen)
             kept.scores[rows], kept.picks[rows] = step.scoring.score(rows, kept.asked)
             kept.seen = table.clock
+        # What was used last is the last to be forgotten.
+        step.kinds[kind] = kept
         return Scores(kept.scores, kept.picks)
+
+    def _make_place(self, step: _Step) -> None:
+        """For one more kind of member."""
+        most = max(_FEWEST_KINDS, _MOST_BYTES // (16 * max(1, len(self._table.nodes))))
+        while sum(len(one.kinds) for one in self._steps.values()) >= most:
+            oldest = next((one for one in self._steps.values() if one.kinds), step)
+            del oldest.kinds[next(iter(oldest.kinds))]
 
     def best(self, found: Scores, allowed: Flags | None, job_id: str) -> int | None:
         """The row of the best node, None when no node is allowed and has room."""
@@ -121,7 +130,7 @@ class Candidates:
 
     def _step(self) -> _Step:
         placement = self._policy.placement
-        patience, tightness = None, 1.0
+        patience, tightness = None, _TIGHTEST if placement is Placement.BEST_FIT else 1.0
         if placement is Placement.RISEML:
             table = self._table
             patience = patience_of(table.free_gpu_milli, table.partly_gpu_milli)
@@ -137,7 +146,6 @@ class Candidates:
             step = _Step(Scoring(self._table, worth, tightness))
             while len(self._steps) >= _MOST_STEPS:
                 del self._steps[next(iter(self._steps))]
-        # The last one used is the last to be forgotten.
         self._steps[key] = step
         return step
 

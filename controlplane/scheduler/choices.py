@@ -52,25 +52,26 @@ def tell(
         feasible = int(np.count_nonzero(scores < np.inf))
         words = _words(placement, style, feasible, best if by_worth else None)
         others = [
-            f"{table.nodes[row].name}: {_why_not(float(scores[row]), best, by_worth)}"
-            for row in _next(scores, chosen)
+            f"{table.nodes[row].name}: {_why_not(score, best, by_worth)}"
+            for row, score in _next(scores, chosen)
         ]
         found.append(Choice(job_id, spot.node.name, feasible, words, tuple(others)))
     return tuple(found)
 
 
-def _next(scores: Floats, chosen: int) -> list[int]:
-    """Rows of the best others, best first, of equal ones by name."""
-    scores[chosen], kept = np.inf, scores[chosen]
-    number = min(_SHOWN, len(scores) - 1)
-    rows = np.argpartition(scores, number - 1)[:number] if number > 0 else np.arange(0)
-    if number > 0 and number < len(scores):
-        # Of those as good as the last one the first by name.
-        last = scores[rows].max()
-        rows = np.append(np.flatnonzero(scores < last), np.flatnonzero(scores == last)[:number])
-    ranked = sorted((float(scores[row]), row) for row in rows.tolist() if scores[row] < np.inf)
-    scores[chosen] = kept
-    return [row for _, row in ranked[:number]]
+def _next(scores: Floats, chosen: int) -> list[tuple[int, float]]:
+    """Rows of the best others with their scores, best first, of equal ones by name."""
+    found = [(chosen, float(scores[chosen]))]
+    for _ in range(_SHOWN):
+        scores[found[-1][0]] = np.inf
+        row = int(scores.argmin())
+        score = float(scores[row])
+        if score == np.inf:
+            break
+        found.append((row, score))
+    for row, score in found:
+        scores[row] = score
+    return found[1:]
 
 
 def _words(placement: Placement, style: PlacementStyle, feasible: int, best: float | None) -> str:
@@ -97,4 +98,5 @@ def _why_not(score: float, best: float, by_worth: bool) -> str:
 
 def _gpus(score: float) -> str:
     """What is lost in worth, without what stands for the distance between GPUs."""
-    return f"{max(0.0, score % FARTHER) / GPU_WORTH:.2f} GPUs"
+    lost = score - FARTHER * round(score / FARTHER)
+    return f"{max(0.0, lost) / GPU_WORTH:.2f} GPUs"

@@ -233,14 +233,19 @@ class Packing:
             return ()
         level = min(wanted.gpu_milli, GPU)
         fits = self._table.fitting(wanted)
-        good = [
-            position
-            for position, milli in enumerate(node.gpu_free)
-            if (milli >= level if self._candidates.at_random else min(milli, GPU) == (pick or GPU))
-            and fits[node.classes[position]]
-        ]
+        classes = node.classes
         if self._candidates.at_random and level < GPU:
+            good = [p for p, m in enumerate(node.gpu_free) if m >= level and fits[classes[p]]]
             good = [good[crc32(job_id.encode()) % len(good)]]
+        else:
+            pick = pick or GPU
+            good = [
+                position
+                for position, milli in enumerate(node.gpu_free)
+                if min(milli, GPU) == pick and fits[classes[position]]
+            ]
+            if len(good) == wanted.gpu_count:
+                return tuple([(position, level) for position in good])
         gpus = [view.gpu for view in node.view.gpus]
         chosen = closest(node.layout, gpus, good, wanted.gpu_count)
         return tuple([(position, level) for position in chosen])

@@ -163,7 +163,7 @@ class Room:
         allowed = self._table.eligible(self._eligible(gang))
         if len(gang.members) == 1:
             return self._packing.place_one(gang, style, allowed)
-        if not self.may_fit(gang):
+        if not self._suffices(gang):
             return None
         mark = Mark(len(self._journal))
         if style is PlacementStyle.PACK:
@@ -297,6 +297,11 @@ class Room:
 
     def may_fit(self, gang: GangRequest) -> bool:
         """False only if there is certainly no room for all its members now."""
+        self._settle()
+        return self._suffices(gang)
+
+    def _suffices(self, gang: GangRequest) -> bool:
+        """Whether there is enough of everything, wherever it is."""
         table = self._table
         table.sync()
         gpu = cpu = memory = 0

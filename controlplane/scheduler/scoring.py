@@ -20,8 +20,9 @@ from controlplane.scheduler.topology import FAR, closest, distance
 from controlplane.scheduler.worth import UNITS, Worth
 from riseml.spec.model import GPU, Resources
 
-FARTHER: Final = 2.0**40
-"""What it costs that the GPUs of a member are one step less close to each other."""
+FARTHER: Final = 2.0**50
+"""What it costs that the GPUs of a member are one step less close: more than all else.
+"""
 GPU_WORTH: Final = UNITS * GPU
 """What a whole GPU is worth that all jobs could use."""
 

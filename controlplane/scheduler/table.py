@@ -32,7 +32,7 @@ MIXED: Final = -1
 UNLIMITED: Final = 1 << 60
 
 _MANY: Final = float(1 << 30)
-_MOST_STATES: Final = 500_000
+_MOST_STATES: Final = 50_000
 
 
 class RoomNode:
@@ -168,7 +168,8 @@ class NodeTable:
 
     @property
     def _remembers_too_much(self) -> bool:
-        return max(len(self._states), len(self._likenesses)) > _MOST_STATES
+        most = max(_MOST_STATES, 4 * len(self.nodes))
+        return max(len(self._states), len(self._likenesses)) > most
 
     def _adopt(self, node: RoomNode, before: NodeView | None) -> None:
         view = node.view
@@ -270,7 +271,8 @@ class NodeTable:
     def _count(self, index: int, node: RoomNode, levels: list[int]) -> None:
         new = (0, 0, 0, 0)
         if node.view.open:
-            free = sum(levels)
+            good = levels if not levels or levels[0] >= 0 else [max(0, one) for one in levels]
+            free = sum(good)
             new = (
                 free,
                 free - GPU * levels.count(GPU),

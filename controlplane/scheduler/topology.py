@@ -17,8 +17,11 @@ FAR: Final = 3
 
 def layout_of(gpus: Sequence[GpuView]) -> Layout:
     """Empty where nothing is known."""
-    found = tuple([(v.gpu.nvlink_group, v.gpu.pcie_group, v.gpu.numa_node) for v in gpus])
-    return found if any(max(groups) >= 0 for groups in found) else ()
+    for view in gpus:
+        gpu = view.gpu
+        if gpu.nvlink_group >= 0 or gpu.pcie_group >= 0 or gpu.numa_node >= 0:
+            return tuple([(v.gpu.nvlink_group, v.gpu.pcie_group, v.gpu.numa_node) for v in gpus])
+    return ()
 
 
 def distance(layout: Layout, free: Sequence[int], count: int) -> int:
