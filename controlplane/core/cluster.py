@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from controlplane.core.durations import LearnedDurations
 from controlplane.core.invariants import check_invariants
 from controlplane.core.mix import JobMix
 from controlplane.core.pictures import Pictures
@@ -105,6 +106,8 @@ class Cluster:
         self.use = UseLedger(use_half_life_seconds)
         # What jobs asked for. Not stored: after a restart it is learned from those that live.
         self.mix = JobMix()
+        # How long they really ran. Not stored either.
+        self.durations = LearnedDurations()
         self.experiments: dict[str, Experiment] = {}
         self.jobs: dict[str, Job] = {}
         self.attempts: dict[str, Attempt] = {}
@@ -124,8 +127,6 @@ class Cluster:
         self.sets: dict[str, SetProgress] = {}
         # Live experiments with a max_duration.
         self.limited: dict[str, None] = {}
-        # Live experiments with a utilization_policy.
-        self.policed: dict[str, None] = {}
         # When live attempts wrote their newest checkpoints. Not stored: nodes tell it again.
         self.checkpoints: dict[str, float] = {}
         # Why experiments wait, by the last plan. Not stored.
@@ -303,13 +304,14 @@ class Cluster:
             del self.sets[experiment_id]
         if experiment.set_id is not None and experiment.set_id in self.sets:
             self.sets[experiment.set_id].children.pop(experiment.child_number, None)
+        gang = [a for a in self.attempts_of(experiment_id) if self.jobs[a.job_id].rank >= 0]
+        self.durations.ended(gang, experiment.spec.max_duration_seconds)
         for job_id in self.jobs_by_experiment.pop(experiment_id, ()):
             del self.jobs[job_id]
         for attempt_id in self.attempts_by_experiment.pop(experiment_id, ()):
             del self.attempts[attempt_id]
         del self.experiments[experiment_id]
         self.limited.pop(experiment_id, None)
-        self.policed.pop(experiment_id, None)
         self._pictures.experiment_changed(experiment_id)
 
     def trim(self, now: float) -> None:
@@ -434,7 +436,6 @@ class Cluster:
                     self.sets[experiment.set_id].waiting.pop(experiment.child_number, None)
             if state.ended:
                 self.limited.pop(experiment_id, None)
-                self.policed.pop(experiment_id, None)
         if (old is None or old.state is not state) and not experiment.child_count:
             self._pictures.experiment_changed(experiment_id)
             self.use.moved(experiment, None if old is None else old.state, state)
@@ -449,11 +450,8 @@ class Cluster:
             self._request_times[key] = experiment.create_time
         if experiment.child_count:
             self.sets[experiment.id] = SetProgress()
-        elif not experiment.state.ended:
-            if experiment.max_duration_seconds is not None:
-                self.limited[experiment.id] = None
-            if experiment.spec.utilization_policy is not None:
-                self.policed[experiment.id] = None
+        elif experiment.max_duration_seconds is not None and not experiment.state.ended:
+            self.limited[experiment.id] = None
         if experiment.set_id is not None:
             progress = self.sets[experiment.set_id]
             progress.counts[experiment.state] = progress.counts.get(experiment.state, 0) + 1

@@ -83,6 +83,7 @@ class Pictures:
             queues=tuple([cluster.use.queue_view(queue) for queue in self._queues]),
             users=cluster.use.user_views(),
             mix=cluster.mix.shown(),
+            durations=cluster.durations.shown(),
             preemptors=self._preemptors(),
             made_room=tuple(sorted(self._made_room.items())),
         )

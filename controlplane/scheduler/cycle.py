@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from operator import itemgetter
 
@@ -24,6 +24,7 @@ from controlplane.domain.snapshot import (
     Shape,
     Snapshot,
 )
+from controlplane.domain.trace import DecisionTrace
 from controlplane.scheduler import decisions, reasons, reservation
 from controlplane.scheduler.order import make_order
 from controlplane.scheduler.policy import DEFAULT, Backfill, Policy
@@ -31,6 +32,7 @@ from controlplane.scheduler.preemption import SOON_SECONDS, Preemption
 from controlplane.scheduler.quota import Accounts, total
 from controlplane.scheduler.room import NEVER, Room, Row
 from controlplane.scheduler.timeline import Opening, Timeline
+from controlplane.scheduler.tracing import Watcher
 
 
 class Scheduler:
@@ -47,6 +49,20 @@ class Scheduler:
         """
         self._room.load(snapshot)
         return Cycle(self._room, snapshot, now, self._policy).run()
+
+
+def trace(
+    snapshot: Snapshot, now: float, experiment_id: str, policy: Policy = DEFAULT
+) -> DecisionTrace | None:
+    """What the cycle on this snapshot sees of one experiment that waits, and does with it.
+
+    None if it does not wait. The cycle is the same as without anybody looking.
+    """
+    policy = replace(policy, explain=True)
+    room = Room(policy)
+    room.load(snapshot)
+    watcher = Watcher(experiment_id, policy.patience_seconds)
+    return watcher.trace(Cycle(room, snapshot, now, policy, watcher).run())
 
 
 def schedule(snapshot: Snapshot, now: float, policy: Policy = DEFAULT) -> Plan:
@@ -69,7 +85,15 @@ class _Blocked:
 class Cycle:
     """One look at a snapshot. `room` shows it, and is left in disorder."""
 
-    def __init__(self, room: Room, snapshot: Snapshot, now: float, policy: Policy) -> None:
+    def __init__(
+        self,
+        room: Room,
+        snapshot: Snapshot,
+        now: float,
+        policy: Policy,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self._watcher = watcher
         self._room = room
         self._snapshot = snapshot
         self._now = now
@@ -101,15 +125,17 @@ class Cycle:
         # 1. Those that others were stopped for, and of each queue the one that has waited too long,
         # if there is one, come before anybody else.
         for gang, line in self._first_served():
+            self._watch(gang)
             if self._is_within_limit(gang, line) and not self._start(gang, line):
                 self._keep_room(gang, line, first_served=True)
         # 2. All others in their order: a gang starts whole, or not at all and waits.
         while (first := order.first()) is not None:
             gang, line = first
+            self._watch(gang)
             if gang.experiment_id in self._placed:
                 order.take()
             elif not self._is_within_limit(gang, line):
-                order.drop()
+                self._drop(gang, line)
             elif self._start(gang, line) or self._keep_room(gang, line):
                 # Even if it waits, room may be kept for the next of its line as well.
                 order.take()
@@ -117,7 +143,7 @@ class Cycle:
                 order.take()
             else:
                 # Those behind it in its line can do no better.
-                order.drop()
+                self._drop(gang, line)
                 if self._policy.backfill is Backfill.NONE and self._room.could_hold(gang):
                     self._stop_all_behind(gang)
         # 3. Why each of those waits, with the numbers of the end of this cycle.
@@ -129,6 +155,24 @@ class Cycle:
             waiting=tuple(self._explained()) if self._policy.explain else (),
             decisions=tuple(self._decisions),
         )
+
+    def _drop(self, gang: GangRequest, line: Line) -> None:
+        self._order.drop()
+        if self._watcher is not None:
+            for behind in line:
+                if behind.rank > gang.rank:
+                    self._watch(behind)
+
+    def _watch(self, gang: GangRequest) -> None:
+        if self._watcher is not None and self._watcher.is_turn_of(gang):
+            self._watcher.look(
+                self._snapshot,
+                self._now,
+                self._room,
+                self._accounts,
+                self._timeline,
+                self._placed,
+            )
 
     def _first_served(self) -> Iterator[tuple[GangRequest, Line]]:
         wanted = set(self._snapshot.preemptors)
@@ -302,8 +346,9 @@ class Cycle:
     def _stop_all_behind(self, gang: GangRequest) -> None:
         while (first := self._order.first()) is not None:
             behind, line = first
+            self._watch(behind)
             self._note_waiting(behind, line, reasons.behind(gang))
-            self._order.drop()
+            self._drop(behind, line)
 
     # --- saying why
 

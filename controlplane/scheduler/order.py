@@ -17,6 +17,7 @@ import heapq
 from collections.abc import Iterator
 from typing import Final, Protocol
 
+from controlplane.domain.model import Queue
 from controlplane.domain.snapshot import Backlog, GangRequest, Line
 from controlplane.scheduler.policy import Ordering, Policy
 from controlplane.scheduler.quota import Accounts, QueueAccount
@@ -48,6 +49,14 @@ class Order(Protocol):
     def overdue(self) -> Iterator[tuple[GangRequest, Line]]:
         """The first gang of each queue, if it has waited for too long."""
         ...
+
+
+def estimate_seconds(max_duration_seconds: int | None, queue: Queue) -> float:
+    """How long a gang is taken to run, for its place in the order."""
+    for known in (max_duration_seconds, queue.default_max_duration_seconds):
+        if known is not None:
+            return float(known)
+    return UNKNOWN_ESTIMATE_SECONDS
 
 
 def make_order(pending: Backlog, accounts: Accounts, policy: Policy, now: float) -> Order:
@@ -143,8 +152,7 @@ class _QueueOrder:
         self._name = name
         self._accounts = accounts
         self._overdue_since = overdue_since
-        default = accounts.settings_of(name).default_max_duration_seconds
-        self._default = UNKNOWN_ESTIMATE_SECONDS if default is None else float(default)
+        self._default = estimate_seconds(None, accounts.settings_of(name))
         # Of a user alone the level makes no difference.
         self._levelled = any(line.shape.user_name != lines[0].shape.user_name for line in lines)
         self._heap = [(self._urgency(line[0], line), 0, line) for line in lines]

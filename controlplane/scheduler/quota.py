@@ -10,7 +10,14 @@ from math import floor, log, log2
 from typing import Final
 
 from controlplane.domain.model import Queue
-from controlplane.domain.snapshot import Held, QueueView, RecentUse, Snapshot, UserView
+from controlplane.domain.snapshot import (
+    Held,
+    MemberPlacement,
+    QueueView,
+    RecentUse,
+    Snapshot,
+    UserView,
+)
 from riseml.spec.model import Resources
 
 RECENT_WEIGHT: Final = 0.5
@@ -28,6 +35,34 @@ def total(wanted: Iterable[Resources]) -> Held:
         cpu += one.cpu_milli
         memory += one.memory_bytes
     return Held(gpu, cpu, memory)
+
+
+def total_held(members: Iterable[MemberPlacement]) -> Held:
+    """What these places hold together."""
+    gpu = cpu = memory = 0
+    for one in members:
+        gpu += sum(share.milli for share in one.gpus)
+        cpu += one.cpu_milli
+        memory += one.memory_bytes
+    return Held(gpu, cpu, memory)
+
+
+def plus(held: Held, more: Held) -> Held:
+    """Both together."""
+    return Held(
+        held.gpu_milli + more.gpu_milli,
+        held.cpu_milli + more.cpu_milli,
+        held.memory_bytes + more.memory_bytes,
+    )
+
+
+def less(held: Held, part: Held) -> Held:
+    """The first without the second."""
+    return Held(
+        held.gpu_milli - part.gpu_milli,
+        held.cpu_milli - part.cpu_milli,
+        held.memory_bytes - part.memory_bytes,
+    )
 
 
 def dominant_share(held: Held, capacity: Held) -> float:
@@ -72,12 +107,7 @@ class Account:
 
     def add(self, more: Held) -> None:
         """It holds this as well from now on."""
-        held = self._held
-        self._held = Held(
-            held.gpu_milli + more.gpu_milli,
-            held.cpu_milli + more.cpu_milli,
-            held.memory_bytes + more.memory_bytes,
-        )
+        self._held = plus(self._held, more)
         self._share = dominant_share(self._held, self._capacity)
 
     @property

@@ -156,6 +156,28 @@ def preempting(gang: GangRequest, opening: Opening, now: float) -> PendingReason
     return PendingReason(PendingCode.PREEMPTING, words, nodes)
 
 
+def obstacle_on(row: Row, gang: GangRequest) -> PendingReason | None:
+    """What keeps the hardest of a gang's jobs from one node, whatever is kept for others."""
+    wanted = gang.members[largest_first(gang)[0]].resources
+    found = _barred(row.view, gang)
+    if found is None and not row.view.open:
+        found = PendingCode.NODES_CLOSED, _What.NONE, 0
+    if found is None:
+        ports = 1 if len(gang.members) > 1 else 0
+        found = _too_small(row.view, wanted) or _busy(row, wanted, ports)
+    if found is None:
+        return None
+    code, what, have = found
+    survey = _Survey(wanted, 1, 0, 0, {(code, what): [(row, have)]})
+    return _reason(code, what, survey, gang, 1, who=row.name)
+
+
+def kept_on(name: str, holders: Sequence[str], short: PendingReason) -> PendingReason:
+    """A node has room, but so much of it is kept for others that it is short of something."""
+    words = f"Room on {name} is kept for {_list(list(dict.fromkeys(holders)))}"
+    return PendingReason(PendingCode.RESERVED, words, (name,), short.needed, short.available)
+
+
 # --- counting
 
 
@@ -312,13 +334,18 @@ def _times(
 
 
 def _reason(
-    code: PendingCode, what: _What, survey: _Survey, gang: GangRequest, total: int
+    code: PendingCode,
+    what: _What,
+    survey: _Survey,
+    gang: GangRequest,
+    total: int,
+    who: str = "",
 ) -> PendingReason:
     found = survey.obstacles[code, what]
     nodes = [node for node, _ in found]
     available = max(have for _, have in found)
     needed = _needed(what, survey.resources)
-    who = _count(len(nodes), total)
+    who = who or _count(len(nodes), total)
     words = _words(code, what, survey.resources, gang, nodes)
     if what is not _What.NONE:
         most = "at most " if len(nodes) > 1 else ""

@@ -20,6 +20,7 @@ from controlplane.domain.snapshot import GangRequest, MemberPlacement, RunningGa
 from controlplane.scheduler.amounts import Amount, Kept, by_node
 from controlplane.scheduler.prospects import Prospects
 from controlplane.scheduler.room import NEVER, Room, Row
+from controlplane.scheduler.virtual import as_running
 
 OVERDUE_SECONDS: Final = 1.0
 """What should have ended is taken to end so much later than now."""
@@ -56,7 +57,7 @@ class Timeline:
     def _ends(self) -> list[End]:
         if self._known_ends is None:
             ends = [self._end(gang) for gang in self._running]
-            ends.extend(self._end(_as_running(*one, self._now)) for one in self._started)
+            ends.extend(self._end(as_running(*one, self._now)) for one in self._started)
             self._known_ends = sorted(end for end in ends if end is not None)
         return self._known_ends
 
@@ -73,7 +74,7 @@ class Timeline:
         if self._known_ends is None:
             self._started.append((gang, members))
         else:
-            self._insert(_as_running(gang, members, self._now))
+            self._insert(as_running(gang, members, self._now))
 
     def _insert(self, gang: RunningGang) -> None:
         end = self._end(gang)
@@ -174,6 +175,17 @@ class Timeline:
                 members = [amount.on(name) for name, amount in grown.items()]
                 self._room.hold(members, one.experiment_id, one.start_time)
 
+    def kept_from(self, gang: GangRequest, name: str, now: float) -> list[tuple[str, Amount]]:
+        """For whom how much of a node is kept from a gang that would start now."""
+        until = inf
+        if gang.max_duration_seconds is not None:
+            until = now + gang.max_duration_seconds + gang.grace_period_seconds
+        return [
+            (one.experiment_id, one.held[name])
+            for one in self._kept
+            if one.start_time < until and one.held.get(name)
+        ]
+
     # --- keeping room
 
     def keep(self, gang: GangRequest, opening: Opening) -> None:
@@ -207,7 +219,7 @@ class Timeline:
             if grown:
                 growth.setdefault(experiment_id, {})[name] = grown
         self._hold(Kept(gang.experiment_id, opening.time, held, growth))
-        self._insert(_as_running(gang, opening.members, opening.time))
+        self._insert(as_running(gang, opening.members, opening.time))
 
     def keep_whatever_becomes_free(
         self, experiment_id: str, members: Sequence[MemberPlacement]
@@ -238,19 +250,4 @@ def _free(row: Row) -> Amount:
         max(0, row.free_memory_bytes - row.held_memory_bytes),
         max(0, row.free_shm_bytes - row.held_shm_bytes),
         gpus,
-    )
-
-
-def _as_running(
-    gang: GangRequest, members: tuple[MemberPlacement, ...], start_time: float
-) -> RunningGang:
-    return RunningGang(
-        gang.experiment_id,
-        gang.user_name,
-        gang.queue,
-        gang.priority,
-        start_time,
-        gang.max_duration_seconds,
-        members,
-        grace_period_seconds=gang.grace_period_seconds,
     )
