@@ -23,6 +23,7 @@ NAMES: Final = (
     "logs",
     "fanin",
     "memory",
+    "scheduler",
 )
 
 

@@ -1,4 +1,4 @@
-"""What leftovers are worth: the arrays compute what the formula says, and it says what it should."""
+"""What leftovers are worth: the arrays compute what the formula says, and it is a good one."""
 
 from __future__ import annotations
 
