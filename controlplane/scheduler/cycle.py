@@ -30,7 +30,7 @@ from controlplane.scheduler.order import make_order
 from controlplane.scheduler.policy import DEFAULT, Backfill, Policy
 from controlplane.scheduler.preemption import SOON_SECONDS, Preemption
 from controlplane.scheduler.quota import Accounts, total
-from controlplane.scheduler.room import NEVER, Room, Row
+from controlplane.scheduler.room import NEVER, Room
 from controlplane.scheduler.timeline import Opening, Timeline
 from controlplane.scheduler.tracing import Watcher
 
@@ -356,7 +356,6 @@ class Cycle:
         """The reasons of each kind are found once, whatever the number of gangs that are of it."""
         if not self._waiting:
             return
-        rows = self._room.rows()
         known: dict[Hashable, reasons.Explanation] = {}
         for shape, blocked in self._waiting.items():
             if blocked.reason is not None:
@@ -365,13 +364,11 @@ class Cycle:
                 style = self._accounts.queue(shape.queue).queue.placement
                 kind = (self._room.kind_of(shape), style)
                 if kind not in known:
-                    known[kind] = self._explain(rows, blocked.first, style)
+                    known[kind] = self._explain(blocked.first, style)
                 found = known[kind]
             yield WaitingShape(shape, *found, priority=blocked.priority)
 
-    def _explain(
-        self, rows: Sequence[Row], gang: GangRequest, style: PlacementStyle
-    ) -> reasons.Explanation:
+    def _explain(self, gang: GangRequest, style: PlacementStyle) -> reasons.Explanation:
         if self._reservations:
             mark = self._room.mark()
             members = self._room.place(gang, style, NEVER)
@@ -379,7 +376,7 @@ class Cycle:
             if members is not None:
                 # It would start now if nothing were kept for others.
                 return ((self._reserved_reason(members),), False)
-        return reasons.explain(rows, gang)
+        return reasons.explain(self._room, gang)
 
     def _reserved_reason(self, members: Sequence[MemberPlacement]) -> PendingReason:
         """Of the reservations on these nodes, the first in the scheduler's order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -10,6 +11,18 @@ from controlplane.domain.snapshot import GangRequest, GpuView, NodeView, Shape
 from riseml.spec.gpus import model_fits
 from riseml.spec.model import Resources
 from riseml.spec.taints import untolerated
+
+
+class Barrier(enum.IntEnum):
+    """What keeps a gang from a node whatever it asks for; the first in this order."""
+
+    NONE = 0
+    # Its earlier output lies elsewhere.
+    PINNED = 1
+    LABELS = 2
+    TAINTED = 3
+    # The node is another user's.
+    OWNED = 4
 
 
 class EligibleKey(NamedTuple):
@@ -23,15 +36,19 @@ class EligibleKey(NamedTuple):
     # Empty where no node has taints.
     tolerations: tuple[tuple[str, str], ...] = ()
 
-
-def eligible_key(shape: Shape | GangRequest, owned: bool, tainted: bool) -> EligibleKey:
-    """Equal for gangs that may use the same nodes, some of which may be `owned` or `tainted`."""
-    return EligibleKey(
-        shape.node_selector,
-        shape.only_nodes,
-        shape.user_name if owned else "",
-        shape.tolerations if tainted else (),
-    )
+    @classmethod
+    def of(
+        cls, shape: Shape | GangRequest, owned: bool = True, tainted: bool = True
+    ) -> EligibleKey:
+        """Equal for gangs that may use the same nodes, some of which may be one user's alone
+        (`owned`) or have taints.
+        """
+        return cls(
+            shape.node_selector,
+            shape.only_nodes,
+            shape.user_name if owned else "",
+            shape.tolerations if tainted else (),
+        )
 
 
 def has_labels(node: NodeView, selector: tuple[tuple[str, str], ...]) -> bool:
@@ -39,15 +56,22 @@ def has_labels(node: NodeView, selector: tuple[tuple[str, str], ...]) -> bool:
     return all(label in node.labels for label in selector)
 
 
+def barrier_of(node: NodeView, key: EligibleKey) -> Barrier:
+    """What keeps gangs of this key from a node, whether it is open or not."""
+    if key.only_nodes and node.name not in key.only_nodes:
+        return Barrier.PINNED
+    if key.node_selector and not has_labels(node, key.node_selector):
+        return Barrier.LABELS
+    if node.taints and untolerated(node.taints, key.tolerations) is not None:
+        return Barrier.TAINTED
+    if node.only_user and node.only_user != key.user_name:
+        return Barrier.OWNED
+    return Barrier.NONE
+
+
 def may_use(node: NodeView, key: EligibleKey) -> bool:
     """Whether jobs of this kind may go to a node at all, if there is room. Closed nodes: no."""
-    return (
-        node.open
-        and (not key.only_nodes or node.name in key.only_nodes)
-        and (not key.node_selector or has_labels(node, key.node_selector))
-        and (not node.only_user or node.only_user == key.user_name)
-        and (not node.taints or untolerated(node.taints, key.tolerations) is None)
-    )
+    return node.open and not barrier_of(node, key)
 
 
 @lru_cache(maxsize=4096)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
 from math import isinf
 from typing import Final
 
 from controlplane.domain.plan import PendingCode, PendingReason, Reservation
-from controlplane.domain.snapshot import GangRequest, NodeView
+from controlplane.domain.snapshot import GangRequest
 from controlplane.scheduler.decisions import about
-from controlplane.scheduler.feasibility import gpu_matches, has_labels
+from controlplane.scheduler.feasibility import EligibleKey, barrier_of
+from controlplane.scheduler.obstacles import BARRED, Kind, Obstacle, What, busy, too_small
 from controlplane.scheduler.quota import QueueAccount
-from controlplane.scheduler.room import Row, largest_first
+from controlplane.scheduler.room import Room, Row, largest_first
+from controlplane.scheduler.survey import Place, Short, Survey
 from controlplane.scheduler.timeline import Opening
 from riseml.spec.gpus import models_in_words
 from riseml.spec.model import GPU, Resources
@@ -26,37 +26,24 @@ Explanation = tuple[tuple[PendingReason, ...], bool]
 _NAMES_SHOWN: Final = 3
 
 
-class _What(Enum):
-    """The amount that a reason speaks of."""
-
-    GPUS = "GPUs"
-    CPUS = "CPUs"
-    MEMORY = "memory"
-    SHM = "shared memory"
-    PORTS = "ports"
-    NONE = ""
-
-
-_Kind = tuple[PendingCode, _What]
-
 # What time, other jobs or a person can change comes first; what never changes for itself last.
-_IMPORTANCE: Final[Sequence[_Kind]] = (
-    (PendingCode.GPUS_BUSY, _What.GPUS),
-    (PendingCode.CPU_BUSY, _What.CPUS),
-    (PendingCode.MEMORY_BUSY, _What.MEMORY),
-    (PendingCode.SHM_BUSY, _What.SHM),
-    (PendingCode.PORTS_BUSY, _What.PORTS),
-    (PendingCode.GPUS_UNUSABLE, _What.GPUS),
-    (PendingCode.NODES_CLOSED, _What.NONE),
-    (PendingCode.TOO_LARGE, _What.GPUS),
-    (PendingCode.TOO_LARGE, _What.CPUS),
-    (PendingCode.TOO_LARGE, _What.MEMORY),
-    (PendingCode.TOO_LARGE, _What.SHM),
-    (PendingCode.NO_MATCHING_GPU, _What.NONE),
-    (PendingCode.NO_MATCHING_LABELS, _What.NONE),
-    (PendingCode.TAINTED, _What.NONE),
-    (PendingCode.OTHER_USERS_NODE, _What.NONE),
-    (PendingCode.PINNED, _What.NONE),
+_IMPORTANCE: Final[Sequence[Kind]] = (
+    (PendingCode.GPUS_BUSY, What.GPUS),
+    (PendingCode.CPU_BUSY, What.CPUS),
+    (PendingCode.MEMORY_BUSY, What.MEMORY),
+    (PendingCode.SHM_BUSY, What.SHM),
+    (PendingCode.PORTS_BUSY, What.PORTS),
+    (PendingCode.GPUS_UNUSABLE, What.GPUS),
+    (PendingCode.NODES_CLOSED, What.NONE),
+    (PendingCode.TOO_LARGE, What.GPUS),
+    (PendingCode.TOO_LARGE, What.CPUS),
+    (PendingCode.TOO_LARGE, What.MEMORY),
+    (PendingCode.TOO_LARGE, What.SHM),
+    (PendingCode.NO_MATCHING_GPU, What.NONE),
+    (PendingCode.NO_MATCHING_LABELS, What.NONE),
+    (PendingCode.TAINTED, What.NONE),
+    (PendingCode.OTHER_USERS_NODE, What.NONE),
+    (PendingCode.PINNED, What.NONE),
 )
 _FOR_EVER: Final = frozenset(
     {
@@ -70,26 +57,15 @@ _FOR_EVER: Final = frozenset(
 )
 
 
-@dataclass(slots=True)
-class _Survey:
-    """One kind of member against all nodes."""
-
-    resources: Resources
-    # How many such members the gang has, find room now, and would on nodes without anything else.
-    count: int
-    room_now: int
-    room_ever: int
-    # Nodes by what stands in the way first, with what they have of it.
-    obstacles: dict[_Kind, list[tuple[Row, int]]]
-
-
-def explain(rows: Sequence[Row], gang: GangRequest) -> Explanation:
-    """Why a gang that did not find its places waits, most important reason first."""
-    total = len(rows)
+def explain(room: Room, gang: GangRequest) -> Explanation:
+    """Why a gang that did not find its places waits, most important reason first, whatever is held
+    for others.
+    """
+    total = room.size
     if not total:
         words = "The cluster has no node yet"
         return (PendingReason(PendingCode.NO_NODES, words),), False
-    surveys = _survey_all(rows, gang)
+    surveys = room.surveys(gang)
     never = next((one for one in surveys if one.room_ever < one.count), None)
     short = never or next((one for one in surveys if one.room_now < one.count), None)
     several = len(gang.members) > 1
@@ -97,9 +73,9 @@ def explain(rows: Sequence[Row], gang: GangRequest) -> Explanation:
         words = "Each of its jobs would find a place now, but not all of them at once"
         return (PendingReason(PendingCode.GANG_INCOMPLETE, words),), False
     reasons = [
-        _reason(code, what, short, gang, total)
+        _reason(code, what, short.resources, gang, found, _count(len(found.nodes), total))
         for code, what in _IMPORTANCE
-        if (code, what) in short.obstacles
+        if (found := short.obstacles.get((code, what))) is not None
     ]
     if never is not None:
         reasons.sort(key=lambda reason: reason.code not in _FOR_EVER)
@@ -159,17 +135,17 @@ def preempting(gang: GangRequest, opening: Opening, now: float) -> PendingReason
 def obstacle_on(row: Row, gang: GangRequest) -> PendingReason | None:
     """What keeps the hardest of a gang's jobs from one node, whatever is kept for others."""
     wanted = gang.members[largest_first(gang)[0]].resources
-    found = _barred(row.view, gang)
+    barrier = barrier_of(row.view, EligibleKey.of(gang))
+    found: Obstacle | None = (*BARRED[barrier], 0) if barrier else None
     if found is None and not row.view.open:
-        found = PendingCode.NODES_CLOSED, _What.NONE, 0
+        found = PendingCode.NODES_CLOSED, What.NONE, 0
     if found is None:
         ports = 1 if len(gang.members) > 1 else 0
-        found = _too_small(row.view, wanted) or _busy(row, wanted, ports)
+        found = too_small(row.view, wanted) or busy(row, wanted, ports)
     if found is None:
         return None
     code, what, have = found
-    survey = _Survey(wanted, 1, 0, 0, {(code, what): [(row, have)]})
-    return _reason(code, what, survey, gang, 1, who=row.name)
+    return _reason(code, what, wanted, gang, Short([row], have), row.name)
 
 
 def kept_on(name: str, holders: Sequence[str], short: PendingReason) -> PendingReason:
@@ -178,194 +154,34 @@ def kept_on(name: str, holders: Sequence[str], short: PendingReason) -> PendingR
     return PendingReason(PendingCode.RESERVED, words, (name,), short.needed, short.available)
 
 
-# --- counting
-
-
-def _survey_all(rows: Sequence[Row], gang: GangRequest) -> list[_Survey]:
-    counts: dict[Resources, int] = {}
-    for position in largest_first(gang):
-        wanted = gang.members[position].resources
-        counts[wanted] = counts.get(wanted, 0) + 1
-    ports = 1 if len(gang.members) > 1 else 0
-    return [_survey(rows, wanted, n, ports, gang) for wanted, n in counts.items()]
-
-
-def _survey(
-    rows: Sequence[Row], wanted: Resources, count: int, ports: int, gang: GangRequest
-) -> _Survey:
-    survey = _Survey(wanted, count, 0, 0, {})
-    found: dict[int, _Finding] = {}
-    for node in rows:
-        room_now = 0
-        obstacle = _barred(node.view, gang)
-        if obstacle is None:
-            state = node.state
-            if state not in found:
-                found[state] = _find(node, wanted, ports)
-            obstacle, room_ever, room_now = found[state]
-            survey.room_ever += room_ever
-            if room_ever and not node.view.open:
-                obstacle = PendingCode.NODES_CLOSED, _What.NONE, 0
-        if obstacle is None:
-            survey.room_now += min(room_now, node.free_ports) if ports else room_now
-        else:
-            code, what, have = obstacle
-            survey.obstacles.setdefault((code, what), []).append((node, have))
-    return survey
-
-
-def _find(node: Row, wanted: Resources, ports: int) -> _Finding:
-    obstacle = _too_small(node.view, wanted)
-    if obstacle is not None:
-        return obstacle, 0, 0
-    room_ever = _room_when_empty(node.view, wanted)
-    obstacle = _busy(node, wanted, ports)
-    return obstacle, room_ever, 0 if obstacle else _room_now(node, wanted)
-
-
-_Obstacle = tuple[PendingCode, _What, int]
-# What stands in the way first; how many members the empty node would hold, and how many it can now.
-_Finding = tuple[_Obstacle | None, int, int]
-
-
-def _barred(node: NodeView, gang: GangRequest) -> _Obstacle | None:
-    """What keeps a gang from this node whatever it asks for."""
-    if gang.only_nodes and node.name not in gang.only_nodes:
-        return PendingCode.PINNED, _What.NONE, 0
-    if gang.node_selector and not has_labels(node, gang.node_selector):
-        return PendingCode.NO_MATCHING_LABELS, _What.NONE, 0
-    if untolerated(node.taints, gang.tolerations) is not None:
-        return PendingCode.TAINTED, _What.NONE, 0
-    if node.only_user and node.only_user != gang.user_name:
-        return PendingCode.OTHER_USERS_NODE, _What.NONE, 0
-    return None
-
-
-def _too_small(node: NodeView, wanted: Resources) -> _Obstacle | None:
-    """What keeps a member from this node even if nothing else ran there."""
-    if wanted.gpu_milli:
-        matching = sum(1 for view in node.gpus if gpu_matches(view.gpu, wanted))
-        if not matching:
-            return PendingCode.NO_MATCHING_GPU, _What.NONE, 0
-        if matching < wanted.gpu_count:
-            return PendingCode.TOO_LARGE, _What.GPUS, matching * GPU
-    if wanted.cpu_milli > node.cpu_milli:
-        return PendingCode.TOO_LARGE, _What.CPUS, node.cpu_milli
-    if wanted.memory_bytes > node.memory_bytes:
-        return PendingCode.TOO_LARGE, _What.MEMORY, node.memory_bytes
-    if node.shm_bytes and wanted.shm_bytes > node.shm_bytes:
-        return PendingCode.TOO_LARGE, _What.SHM, node.shm_bytes
-    return None
-
-
-def _busy(node: Row, wanted: Resources, ports: int) -> _Obstacle | None:
-    """What keeps a member from this node now."""
-    view = node.view
-    if wanted.gpu_milli:
-        usable = sum(1 for gpu in view.gpus if gpu.usable and gpu_matches(gpu.gpu, wanted))
-        if usable < wanted.gpu_count:
-            return PendingCode.GPUS_UNUSABLE, _What.GPUS, usable * GPU
-        free = _free_gpu_milli(node, wanted)
-        if free < wanted.gpu_milli:
-            return PendingCode.GPUS_BUSY, _What.GPUS, free
-    if node.free_cpu_milli < wanted.cpu_milli:
-        return PendingCode.CPU_BUSY, _What.CPUS, max(0, node.free_cpu_milli)
-    if node.free_memory_bytes < wanted.memory_bytes:
-        return PendingCode.MEMORY_BUSY, _What.MEMORY, max(0, node.free_memory_bytes)
-    if view.shm_bytes and node.free_shm_bytes < wanted.shm_bytes:
-        return PendingCode.SHM_BUSY, _What.SHM, max(0, node.free_shm_bytes)
-    if node.free_ports < ports:
-        return PendingCode.PORTS_BUSY, _What.PORTS, max(0, node.free_ports)
-    return None
-
-
-def _free_gpu_milli(node: Row, wanted: Resources) -> int:
-    """Of whole GPUs how many are wholly free; of a share the most that is free of one GPU."""
-    free = [
-        milli
-        for milli, view in zip(node.gpu_free, node.view.gpus, strict=True)
-        if gpu_matches(view.gpu, wanted)
-    ]
-    if wanted.gpu_milli < GPU:
-        return max(free, default=0)
-    return GPU * sum(1 for milli in free if milli == GPU)
-
-
-def _room_now(node: Row, wanted: Resources) -> int:
-    """How many such members find room here, at least one."""
-    matching = [
-        milli
-        for milli, view in zip(node.gpu_free, node.view.gpus, strict=True)
-        if gpu_matches(view.gpu, wanted)
-    ]
-    shm = node.free_shm_bytes if node.view.shm_bytes else None
-    return _times(wanted, node.free_cpu_milli, node.free_memory_bytes, shm, matching)
-
-
-def _room_when_empty(view: NodeView, wanted: Resources) -> int:
-    """How many such members the whole node would hold, its unusable GPUs counted as usable."""
-    matching = [GPU for gpu in view.gpus if gpu_matches(gpu.gpu, wanted)]
-    return _times(wanted, view.cpu_milli, view.memory_bytes, view.shm_bytes or None, matching)
-
-
-def _times(
-    wanted: Resources,
-    cpu_milli: int,
-    memory_bytes: int,
-    shm_bytes: int | None,
-    gpus: Sequence[int],
-) -> int:
-    limits = []
-    if wanted.cpu_milli:
-        limits.append(cpu_milli // wanted.cpu_milli)
-    if wanted.memory_bytes:
-        limits.append(memory_bytes // wanted.memory_bytes)
-    if wanted.shm_bytes and shm_bytes is not None:
-        limits.append(shm_bytes // wanted.shm_bytes)
-    if wanted.gpu_milli >= GPU:
-        limits.append(GPU * sum(1 for milli in gpus if milli == GPU) // wanted.gpu_milli)
-    elif wanted.gpu_milli:
-        limits.append(sum(milli // wanted.gpu_milli for milli in gpus))
-    # A member that asks for nothing fits any number of times.
-    return min(limits, default=1 << 30)
-
-
 # --- words
 
 
 def _reason(
-    code: PendingCode,
-    what: _What,
-    survey: _Survey,
-    gang: GangRequest,
-    total: int,
-    who: str = "",
+    code: PendingCode, what: What, wanted: Resources, gang: GangRequest, found: Short, who: str
 ) -> PendingReason:
-    found = survey.obstacles[code, what]
-    nodes = [node for node, _ in found]
-    available = max(have for _, have in found)
-    needed = _needed(what, survey.resources)
-    who = who or _count(len(nodes), total)
-    words = _words(code, what, survey.resources, gang, nodes)
-    if what is not _What.NONE:
+    nodes, available = found.nodes, found.available
+    needed = _needed(what, wanted)
+    words = _words(code, what, wanted, gang, nodes)
+    if what is not What.NONE:
         most = "at most " if len(nodes) > 1 else ""
         have = f"{most}{_amount(what, available)}" if available else "none"
         where = {PendingCode.TOO_LARGE: "on one node", PendingCode.GPUS_UNUSABLE: "usable"}
         words += f": {_amount(what, needed)} asked for, {have} {where.get(code, 'free')}"
-    names = tuple(node.name for node in nodes)
+    names = tuple([node.name for node in nodes])
     return PendingReason(code, f"{who} {words}", names, needed, available)
 
 
 def _words(
     code: PendingCode,
-    what: _What,
+    what: What,
     wanted: Resources,
     gang: GangRequest,
-    nodes: Sequence[Row],
+    nodes: Sequence[Place],
 ) -> str:
     has = "has" if len(nodes) == 1 else "have"
-    few = "too little" if what in (_What.MEMORY, _What.SHM) else "too few"
-    unit = _gpu_words(wanted, "s") if what is _What.GPUS else what.value
+    few = "too little" if what in (What.MEMORY, What.SHM) else "too few"
+    unit = _gpu_words(wanted, "s") if what is What.GPUS else what.value
     match code:
         case PendingCode.GPUS_BUSY if wanted.gpu_milli < GPU:
             return f"{has} no {_gpu_words(wanted)} with enough of it free"
@@ -395,7 +211,7 @@ def _words(
             return f"{has} {few} free {unit}"
 
 
-def _incomplete(survey: _Survey, gang: GangRequest) -> PendingReason:
+def _incomplete(survey: Survey, gang: GangRequest) -> PendingReason:
     words = (
         f"{survey.room_now} of {survey.count} jobs with {_resources(survey.resources)} find a "
         f"place now; all {len(gang.members)} of the experiment start together"
@@ -404,7 +220,7 @@ def _incomplete(survey: _Survey, gang: GangRequest) -> PendingReason:
     return PendingReason(code, words, (), survey.count, survey.room_now)
 
 
-def _too_many(survey: _Survey) -> PendingReason:
+def _too_many(survey: Survey) -> PendingReason:
     words = (
         f"The nodes that it may use hold at most {survey.room_ever} of its {survey.count} jobs "
         f"with {_resources(survey.resources)}, even when nothing else runs"
@@ -412,26 +228,26 @@ def _too_many(survey: _Survey) -> PendingReason:
     return PendingReason(PendingCode.TOO_LARGE, words, (), survey.count, survey.room_ever)
 
 
-def _needed(what: _What, wanted: Resources) -> int:
+def _needed(what: What, wanted: Resources) -> int:
     match what:
-        case _What.GPUS:
+        case What.GPUS:
             return wanted.gpu_milli
-        case _What.CPUS:
+        case What.CPUS:
             return wanted.cpu_milli
-        case _What.MEMORY:
+        case What.MEMORY:
             return wanted.memory_bytes
-        case _What.SHM:
+        case What.SHM:
             return wanted.shm_bytes
-        case _What.PORTS:
+        case What.PORTS:
             return 1
-        case _What.NONE:
+        case What.NONE:
             return 0
 
 
-def _amount(what: _What, amount: int) -> str:
-    if what in (_What.MEMORY, _What.SHM):
+def _amount(what: What, amount: int) -> str:
+    if what in (What.MEMORY, What.SHM):
         return format_memory(amount)
-    return str(amount) if what is _What.PORTS else format_milli(amount)
+    return str(amount) if what is What.PORTS else format_milli(amount)
 
 
 def _gpu_words(wanted: Resources, plural: str = "") -> str:
@@ -450,7 +266,7 @@ def _resources(wanted: Resources) -> str:
     return ", ".join(parts)
 
 
-def _unusable(nodes: Sequence[Row]) -> list[str]:
+def _unusable(nodes: Sequence[Place]) -> list[str]:
     return [
         f"{node.name} GPU {view.gpu.index}: {view.unusable_reason}"
         for node in nodes

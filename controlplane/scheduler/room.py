@@ -25,13 +25,13 @@ from controlplane.scheduler.candidates import Candidates
 from controlplane.scheduler.choices import Choice, tell
 from controlplane.scheduler.feasibility import (
     EligibleKey,
-    eligible_key,
     gpu_matches,
     may_use,
     tested_view,
 )
 from controlplane.scheduler.packing import Packing, Spot, largest_first
 from controlplane.scheduler.policy import DEFAULT, Policy
+from controlplane.scheduler.survey import Survey, survey
 from controlplane.scheduler.table import UNLIMITED, NodeTable, RoomNode, Taken
 from riseml.spec.model import GPU, Resources
 
@@ -364,6 +364,24 @@ class Room:
         found: Row = node.row
         return found
 
+    @property
+    def size(self) -> int:
+        """How many nodes there are."""
+        return len(self._table.nodes)
+
+    def surveys(self, gang: GangRequest) -> list[Survey]:
+        """What stands in the way of its members, whatever is held; the hardest to place first."""
+        for hold in self._holds:
+            if not hold.lifted:
+                self._lift(hold, True)
+        counts: dict[Resources, int] = {}
+        for position in largest_first(gang):
+            wanted = gang.members[position].resources
+            counts[wanted] = counts.get(wanted, 0) + 1
+        ports = 1 if len(gang.members) > 1 else 0
+        key = self._eligible(gang)
+        return [survey(self._table, wanted, n, ports, key) for wanted, n in counts.items()]
+
     def may_use(self, view: NodeView, shape: Shape) -> bool:
         """Whether gangs of this shape may go to a node at all, if there is room."""
         return may_use(view, self._eligible(shape))
@@ -373,7 +391,7 @@ class Room:
         return (self._eligible(shape), shape.resources, shape.tests_gpu)
 
     def _eligible(self, shape: Shape | GangRequest) -> EligibleKey:
-        return eligible_key(shape, self._table.owned > 0, self._table.tainted > 0)
+        return EligibleKey.of(shape, self._table.owned > 0, self._table.tainted > 0)
 
 
 def _has_room(node: RoomNode, wanted: Resources) -> bool:

@@ -16,8 +16,8 @@ import numpy as np
 
 from controlplane.domain.model import Gpu, GpuShare
 from controlplane.domain.snapshot import NodeView
-from controlplane.scheduler.arrays import Flags, Floats, Ints
-from controlplane.scheduler.feasibility import EligibleKey, gpu_matches, may_use
+from controlplane.scheduler.arrays import Flags, Floats, Ints, Smalls
+from controlplane.scheduler.feasibility import EligibleKey, barrier_of, gpu_matches, may_use
 from controlplane.scheduler.topology import Layout, layout_of
 from riseml.spec.model import GPU, Resources
 
@@ -113,6 +113,17 @@ class NodeTable:
         # Rises whenever some state changes, and when each row's did last.
         self.clock = 0
         self.changed: Ints = np.zeros(rows, dtype=np.int64)
+        # What nodes have in all, how many of their GPUs are usable, and whether they are open.
+        self.total_cpu: Ints = np.array(
+            [node.view.cpu_milli for node in self.nodes], dtype=np.int64
+        )
+        self.total_memory: Ints = np.array(
+            [node.view.memory_bytes for node in self.nodes], dtype=np.int64
+        )
+        self.total_shm: Ints = np.zeros(rows, dtype=np.int64)
+        self.gpus: Ints = np.array([len(node.view.gpus) for node in self.nodes], dtype=np.int64)
+        self.usable: Ints = np.zeros(rows, dtype=np.int64)
+        self.is_open: Flags = np.zeros(rows, dtype=np.bool_)
         # Rises when other gangs than before may use a node.
         self.opened = 0
         # Whether of some node it is known which GPUs are close, and rows of class MIXED.
@@ -124,6 +135,7 @@ class NodeTable:
         self._states: dict[Any, int] = {}
         self._likenesses: dict[Any, int] = {}
         self._stale: dict[int, None] = {}
+        self._barriers: dict[EligibleKey, Smalls] = {}
         self._eligible: dict[EligibleKey, tuple[Flags, list[int]]] = {}
         self._groups: dict[str, Ints | None] = {}
         self._unique: tuple[int, Ints, Ints] | None = None
@@ -179,6 +191,10 @@ class NodeTable:
         node.free_ports = view.free_ports
         node.gpu_free = [one.free_milli if one.usable else 0 for one in view.gpus]
         self.touch(node)
+        row = node.index
+        self.total_shm[row] = view.shm_bytes
+        self.usable[row] = sum([one.usable for one in view.gpus])
+        self.is_open[row] = view.open
         if before is None:
             self._look_at_hardware(node)
         if before is None or (
@@ -196,8 +212,10 @@ class NodeTable:
             self.opened += 1
             for key, (allowed, barred) in self._eligible.items():
                 good = may_use(view, key)
-                barred[0] += int(allowed[node.index]) - good
-                allowed[node.index] = good
+                barred[0] += int(allowed[row]) - good
+                allowed[row] = good
+            for key, barriers in self._barriers.items():
+                barriers[row] = barrier_of(view, key)
 
     def _look_at_hardware(self, node: RoomNode) -> None:
         gpus = node.view.gpus
@@ -299,6 +317,16 @@ class NodeTable:
             known = self._eligible[key] = (allowed, [int(np.count_nonzero(~allowed))])
         allowed, barred = known
         return allowed if barred[0] else None
+
+    def barriers(self, key: EligibleKey) -> Smalls:
+        """By row the `Barrier` that keeps gangs of this key away. Not to be changed."""
+        known = self._barriers.get(key)
+        if known is None:
+            if len(self._barriers) > 512:
+                self._barriers.clear()
+            known = np.array([barrier_of(node.view, key) for node in self.nodes], dtype=np.int16)
+            self._barriers[key] = known
+        return known
 
     def distinct(self) -> tuple[Ints, Ints]:
         """One row of each state there is, and by row the position of its state among them."""
