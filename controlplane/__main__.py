@@ -29,6 +29,7 @@ from controlplane.domain.events import ControlPlaneStarted
 from controlplane.domain.plan import Plan
 from controlplane.domain.snapshot import Snapshot
 from controlplane.freshness import Freshness
+from controlplane.idleness import Idleness
 from controlplane.launch.daemon import DaemonLauncher
 from controlplane.leases import Leases
 from controlplane.logs.archive import Archive
@@ -57,7 +58,7 @@ from controlplane.runtime import Runtime
 from controlplane.store.open import open_store
 from controlplane.store.protocol import Store
 from controlplane.telemetry import Telemetry
-from controlplane.watching import watch_freshness, watch_leases
+from controlplane.watching import watch_freshness, watch_idleness, watch_leases
 from riseml.v1 import telemetry_pb2
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ async def _serve(settings: config.Config) -> None:
     leases = Leases(settings.lease_seconds)
     leases.start(runtime.cluster.nodes, time.monotonic())
     freshness = Freshness(settings.late_seconds)
+    idleness = Idleness(settings.late_seconds)
     archive = Archive(settings.control / "logs")
     await bootstrap.make_first_admin(runtime, settings)
     if settings.embedded_node:
@@ -161,7 +163,7 @@ async def _serve(settings: config.Config) -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     backend = Backend(runtime, store)
     services, daemon_logs = _services(
-        settings, backend, store, launcher, leases, freshness, archive, identity
+        settings, backend, store, launcher, leases, freshness, idleness, archive, identity
     )
     server, checks = grpc_server.make_server(services, Gatekeeper(lambda: runtime.cluster))
     port = grpc_server.bind(
@@ -179,6 +181,7 @@ async def _serve(settings: config.Config) -> None:
     timers = [
         asyncio.create_task(watch_leases(runtime, leases)),
         asyncio.create_task(watch_freshness(runtime, freshness)),
+        asyncio.create_task(watch_idleness(runtime, idleness)),
         asyncio.create_task(_replan(runtime)),
         asyncio.create_task(_trim_requests(runtime)),
     ]
@@ -222,6 +225,7 @@ def _services(
     launcher: DaemonLauncher,
     leases: Leases,
     freshness: Freshness,
+    idleness: Idleness,
     archive: Archive,
     identity: object,
 ) -> tuple[grpc_server.Services, DaemonLogs]:
@@ -254,7 +258,7 @@ def _services(
         system=SystemService(backend, facts),
         daemons=DaemonService(
             DaemonSessions(
-                backend.runtime, launcher, leases, freshness, telemetry, cluster_id, times
+                backend.runtime, launcher, leases, freshness, idleness, telemetry, cluster_id, times
             ),
             daemon_logs,
             DaemonRevisions(backend, projects, blobs),

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Final
 
+from controlplane.core.idle import watched
 from controlplane.domain.errors import DomainError
-from controlplane.domain.events import NodeLeaseExpired, NodeTelemetryLate, TimePassed
+from controlplane.domain.events import GpusIdle, NodeLeaseExpired, NodeTelemetryLate, TimePassed
 from controlplane.freshness import Freshness
+from controlplane.idleness import Idleness
 from controlplane.leases import Leases
 from controlplane.runtime import Runtime
 
 logger = logging.getLogger(__name__)
+
+IDLE_LOOK_SECONDS: Final = 1.0
 
 
 async def watch_leases(runtime: Runtime, leases: Leases) -> None:
@@ -43,3 +48,18 @@ async def watch_freshness(runtime: Runtime, freshness: Freshness) -> None:
                 break
             freshness.told([(node_name, late)])
             logger.info("telemetry of node %s %s", node_name, "is late" if late else "comes again")
+
+
+async def watch_idleness(runtime: Runtime, idleness: Idleness) -> None:
+    """Once a second, as samples come: whose GPUs have been idle for too long."""
+    while True:
+        await asyncio.sleep(IDLE_LOOK_SECONDS)
+        for change in idleness.look(watched(runtime.cluster), time.monotonic()):
+            idle = change.idle_seconds
+            since = None if idle is None else time.time() - idle
+            event = GpusIdle(change.experiment_id, change.generation, since, change.stop)
+            try:
+                await runtime.submit(event)
+            except DomainError as fault:
+                # The next look says it again.
+                logger.warning("idle GPUs of %s: %s", change.experiment_id, fault.message)

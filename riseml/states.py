@@ -15,6 +15,8 @@ from riseml.spec.errors import InvalidId
 from riseml.v1 import experiment_pb2, job_pb2, state_pb2
 
 ENDED: Final = frozenset({state_pb2.STATE_FINISHED, state_pb2.STATE_FAILED, state_pb2.STATE_KILLED})
+LOW_UTILIZATION: Final = "LOW_UTILIZATION"
+"""Reason of an experiment that runs, and will be stopped if its GPUs stay idle."""
 LIVE: Final = (
     state_pb2.STATE_CREATED,
     state_pb2.STATE_BUILDING,
@@ -135,7 +137,9 @@ class StateNotes:
         if experiment.state == state_pb2.STATE_PENDING and experiment.pending_reasons:
             detail = experiment.pending_reasons[0]
         before, _ = self._seen.get(experiment.id, (-1, ""))
-        if before in ENDED or not self._is_new(experiment.id, experiment.state, detail):
+        told = experiment.state == state_pb2.STATE_PENDING or experiment.reason == LOW_UTILIZATION
+        mark = detail if told else ""
+        if before in ENDED or not self._is_new(experiment.id, experiment.state, mark):
             return
         text = f"--> {state_name(experiment.state)}"
         attempts = [attempt for job in crew if (attempt := newest_attempt(job)) is not None]
@@ -146,7 +150,10 @@ class StateNotes:
             return
         if experiment.state == state_pb2.STATE_RUNNING:
             time_ns = max((time_ns_of(a.start_time) for a in attempts), default=0)
-            yield time_ns or now_ns, experiment.id, text
+            if before == experiment.state or mark:
+                # What it does while it runs: its GPUs are idle, or used again.
+                time_ns = now_ns
+            yield time_ns or now_ns, experiment.id, f"{text} ({mark})" if mark else text
             return
         if experiment.state == state_pb2.STATE_STARTING and attempts:
             nodes = sorted({attempt.node_name for attempt in attempts if attempt.node_name})
@@ -160,7 +167,7 @@ class StateNotes:
         return self._last
 
     def _is_new(self, id: str, state: int, detail: str) -> bool:
-        mark = (state, detail if state == state_pb2.STATE_PENDING else "")
+        mark = (state, detail)
         if self._seen.get(id) == mark:
             return False
         self._seen[id] = mark

@@ -108,7 +108,9 @@ def _place(
             usage[attempt.node_name].remove(attempt)
         raise
     given[queue] = given.get(queue, 0) + gpu_milli
-    _start(draft, replace(experiment, generation=generation), gang, attempts, settings)
+    _start(
+        draft, replace(experiment, generation=generation, idle_since=None), gang, attempts, settings
+    )
 
 
 def _check_limit(draft: Draft, name: str, given: int, wanted: int) -> None:

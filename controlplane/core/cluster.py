@@ -127,6 +127,8 @@ class Cluster:
         self.sets: dict[str, SetProgress] = {}
         # Live experiments with a max_duration.
         self.limited: dict[str, None] = {}
+        # Live experiments with a utilization_policy.
+        self.policed: dict[str, None] = {}
         # When live attempts wrote their newest checkpoints. Not stored: nodes tell it again.
         self.checkpoints: dict[str, float] = {}
         # Why experiments wait, by the last plan. Not stored.
@@ -312,6 +314,7 @@ class Cluster:
             del self.attempts[attempt_id]
         del self.experiments[experiment_id]
         self.limited.pop(experiment_id, None)
+        self.policed.pop(experiment_id, None)
         self._pictures.experiment_changed(experiment_id)
 
     def trim(self, now: float) -> None:
@@ -436,6 +439,7 @@ class Cluster:
                     self.sets[experiment.set_id].waiting.pop(experiment.child_number, None)
             if state.ended:
                 self.limited.pop(experiment_id, None)
+                self.policed.pop(experiment_id, None)
         if (old is None or old.state is not state) and not experiment.child_count:
             self._pictures.experiment_changed(experiment_id)
             self.use.moved(experiment, None if old is None else old.state, state)
@@ -450,8 +454,11 @@ class Cluster:
             self._request_times[key] = experiment.create_time
         if experiment.child_count:
             self.sets[experiment.id] = SetProgress()
-        elif experiment.max_duration_seconds is not None and not experiment.state.ended:
-            self.limited[experiment.id] = None
+        elif not experiment.state.ended:
+            if experiment.max_duration_seconds is not None:
+                self.limited[experiment.id] = None
+            if experiment.spec.utilization_policy is not None:
+                self.policed[experiment.id] = None
         if experiment.set_id is not None:
             progress = self.sets[experiment.set_id]
             progress.counts[experiment.state] = progress.counts.get(experiment.state, 0) + 1

@@ -17,9 +17,11 @@ import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from controlplane.core.gpu_words import moment
 from controlplane.domain import reasons
 from controlplane.domain.model import Attempt, Experiment, Job
 from controlplane.domain.states import AttemptState, State
+from riseml.spec.units import format_duration
 
 
 class End(enum.Enum):
@@ -118,6 +120,27 @@ def _too_long(experiment: Experiment) -> str:
     return f"ran longer than {whose}, {experiment.max_duration_seconds} s"
 
 
+def _idle_too_long(experiment: Experiment) -> str:
+    policy = experiment.spec.utilization_policy
+    if policy is None:
+        return "its GPUs stayed idle"
+    window = format_duration(policy.time_window_seconds)
+    percent = policy.min_gpu_utilization_percent
+    return f"all of its GPUs stayed below {percent} % for {window} (utilization_policy)"
+
+
+def idle_message(experiment: Experiment) -> str:
+    """Told at half of the time that its policy allows; "" while there is nothing to tell."""
+    policy = experiment.spec.utilization_policy
+    if policy is None or experiment.idle_since is None:
+        return ""
+    return (
+        f"all of its GPUs have been below {policy.min_gpu_utilization_percent} % since "
+        f"{moment(experiment.idle_since)}: it is stopped when that lasts "
+        f"{format_duration(policy.time_window_seconds)}"
+    )
+
+
 def judge(experiment: Experiment, members: Sequence[Member]) -> Verdict:
     """What is to become of a gang that was started; see the module's docstring."""
     if experiment.kill_requested:
@@ -131,6 +154,8 @@ def judge(experiment: Experiment, members: Sequence[Member]) -> Verdict:
         stop = attempt.stop_reason
         if stop == reasons.STOP_MAX_DURATION:
             return Verdict(Decision.FAIL, reasons.MAX_DURATION, _too_long(experiment))
+        if stop == reasons.STOP_UTILIZATION_POLICY:
+            return Verdict(Decision.FAIL, reasons.UTILIZATION_POLICY, _idle_too_long(experiment))
         end = end_of(attempt)
         if end is End.FAILED:
             if first is None or _end_time(attempt) < _end_time(first[1]):
@@ -217,7 +242,7 @@ def job_standing(job: Job, attempt: Attempt | None, verdict: Verdict) -> Standin
         return Standing(State.FAILED, *failure_of(job, attempt))
     if decision is Decision.KILL:
         return Standing(State.KILLED, verdict.reason, verdict.message)
-    if verdict.reason == reasons.MAX_DURATION:
+    if verdict.reason in (reasons.MAX_DURATION, reasons.UTILIZATION_POLICY):
         return Standing(State.FAILED, verdict.reason, verdict.message)
     return Standing(State.KILLED, reasons.GANG_MEMBER_FAILED, f"stopped: {verdict.message}")
 
@@ -265,6 +290,8 @@ def experiment_standing(
     for attempt in live:
         if attempt.node_lost:
             return Standing(state, reasons.NODE_LOST, lost_message(attempt))
+    if experiment.idle_since is not None and verdict.decision is Decision.GO_ON:
+        return Standing(state, reasons.LOW_UTILIZATION, idle_message(experiment))
     return Standing(state, verdict.reason, verdict.message)
 
 

@@ -207,6 +207,18 @@ class AttemptReported:
 
 
 @dataclass(frozen=True, slots=True)
+class GpusIdle:
+    """All GPUs of an experiment have been idle, counted from samples outside of the reactor."""
+
+    experiment_id: str
+    generation: int
+    # Since when; None: they are used again.
+    since: float | None
+    # For as long as its utilization_policy allows: it ends.
+    stop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointWritten:
     """A node saw a new checkpoint in the output of an attempt. Kept in memory only: nodes tell it
     again when they connect.
@@ -258,6 +270,7 @@ Event = (
     | GpuReleased
     | NodeForgotten
     | AttemptReported
+    | GpusIdle
     | CheckpointWritten
     | PlanMade
     | ControlPlaneStarted

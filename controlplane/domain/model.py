@@ -155,6 +155,8 @@ class Experiment:
     kill_requested: bool = False
     # Children of a set; 0 when it is none.
     child_count: int = 0
+    # Since when all GPUs of its present jobs have been idle, once its user was told of it.
+    idle_since: float | None = None
     start_time: float | None = None
     end_time: float | None = None
     request_id: str = ""

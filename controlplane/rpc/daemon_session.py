@@ -19,6 +19,7 @@ from controlplane.domain.events import (
     NodeInventoryChanged,
 )
 from controlplane.freshness import Freshness
+from controlplane.idleness import Idleness
 from controlplane.launch.daemon import DaemonLauncher, Heard, Outbox
 from controlplane.leases import Leases
 from controlplane.rpc import convert, convert_daemon
@@ -55,6 +56,7 @@ class DaemonSessions:
         launcher: DaemonLauncher,
         leases: Leases,
         freshness: Freshness,
+        idleness: Idleness,
         telemetry: Telemetry[telemetry_pb2.NodeSample],
         cluster_id: str,
         times: SessionTimes,
@@ -63,6 +65,7 @@ class DaemonSessions:
         self._launcher = launcher
         self._leases = leases
         self._freshness = freshness
+        self._idleness = idleness
         self._telemetry = telemetry
         self._cluster_id = cluster_id
         self._times = times
@@ -155,6 +158,8 @@ class DaemonSessions:
                 case "sample":
                     self._telemetry.record(node_name, request.sample, now)
                     self._freshness.sampled(node_name, now)
+                    if self._idleness.wanted:
+                        self._note_use(request.sample, now)
                 case "attempt":
                     report = convert_daemon.report(request.attempt)
                     if report is not None:
@@ -175,3 +180,10 @@ class DaemonSessions:
             if now - acknowledged >= self._times.ack_seconds:
                 acknowledged = now
                 outbox.put(Heard(request.heartbeat.sequence))
+
+    def _note_use(self, sample: telemetry_pb2.NodeSample, now: float) -> None:
+        """Of GPUs whose experiments have a policy. A card that does not tell is not idle."""
+        wanted = self._idleness.wanted
+        for gpu in sample.gpus:
+            if gpu.gpu_uuid in wanted and gpu.HasField("utilization_percent"):
+                self._idleness.sampled(gpu.gpu_uuid, gpu.utilization_percent, now)

@@ -223,8 +223,6 @@ def check_spec(spec: TrainSpec) -> None:
 def unenforced(spec: TrainSpec) -> list[str]:
     """Warnings for what is accepted and kept but has no effect yet."""
     warnings = []
-    if spec.utilization_policy is not None:
-        warnings.append("train.utilization_policy is recorded, but nothing enforces it yet")
     if spec.tensorboard:
         warnings.append("train.tensorflow.tensorboard is recorded, but no TensorBoard is started")
     return warnings

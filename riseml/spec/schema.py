@@ -218,16 +218,25 @@ TRAIN: Final = Key(
         Key(
             "utilization_policy",
             "mapping",
-            "Ends an experiment whose GPUs stay idle.",
+            "Ends an experiment whose GPUs stay idle: it is FAILED with the reason "
+            "UTILIZATION_POLICY. It is idle while each whole GPU that it has is below the minimum, "
+            "counted from when all of its jobs run, and anew from every reading that is not below; "
+            "time without readings does not count. At half of the window its message warns.",
             keys=(
                 Key(
                     "min_gpu_utilization",
                     "percent",
-                    "Below this all of the time it is ended.",
+                    "Share of time in which a kernel ran, 1 to 100, as the driver tells it.",
                     example="10",
                     required=True,
                 ),
-                Key("time_window", "time", "For so long.", example="30m", required=True),
+                Key(
+                    "time_window",
+                    "time",
+                    "For so long, 10s or more.",
+                    example="30m",
+                    required=True,
+                ),
             ),
         ),
         Key(

@@ -312,8 +312,8 @@ def _check_policies(spec: TrainSpec) -> Iterator[FieldError]:
             f"{path}.min_gpu_utilization",
             f"{policy.min_gpu_utilization_percent} is not 1 to 100 (percent)",
         )
-    if not 60 <= policy.time_window_seconds <= MAX_SECONDS:
-        yield FieldError(f"{path}.time_window", "is not 1m to 3650d")
+    if not 10 <= policy.time_window_seconds <= MAX_SECONDS:
+        yield FieldError(f"{path}.time_window", "is not 10s to 3650d")
     if all(role.resources.gpu_milli < GPU for role in spec.roles):
         yield FieldError(path, "watches whole GPUs, and none is asked for; add resources.gpus")
 

@@ -20,6 +20,7 @@ from controlplane.domain.events import (
     CheckpointWritten,
     ControlPlaneStarted,
     Event,
+    GpusIdle,
     NodeConnected,
     NodeCordoned,
     NodeDisconnected,
@@ -43,11 +44,19 @@ from controlplane.domain.model import (
 from controlplane.domain.plan import Eviction, Plan
 from controlplane.domain.states import AttemptState
 from controlplane.scheduler.cycle import schedule
-from riseml.spec.model import GIB, ParameterValues, Resources, RetryPolicy, TrainSpec
+from riseml.spec.model import (
+    GIB,
+    ParameterValues,
+    Resources,
+    RetryPolicy,
+    TrainSpec,
+    UtilizationPolicy,
+)
 from tests.unit.core.world import World, gang, gpu, inventory, naive_plan, spec
 
 NODES = ("n1", "n2", "n3")
 HALF_GPU = Resources(cpu_milli=500, memory_bytes=GIB, gpu_milli=500)
+WHOLE_GPU = Resources(cpu_milli=500, memory_bytes=GIB, gpu_milli=1000)
 BIG = Resources(cpu_milli=6000, memory_bytes=GIB)
 LETTERS = ParameterValues("letter", ("a", "b", "c", "d"))
 
@@ -55,6 +64,11 @@ SPECS: tuple[TrainSpec, ...] = (
     spec(),
     spec(roles=gang(("train", 1), resources=HALF_GPU)),
     spec(roles=gang(("train", 1), resources=BIG), max_duration_seconds=20),
+    spec(
+        roles=gang(("train", 1), resources=WHOLE_GPU),
+        utilization_policy=UtilizationPolicy(10, 60),
+        retry=RetryPolicy(("error",), 1),
+    ),
     spec(install=("pip install x",)),
     spec(roles=gang(("worker", 3)), framework="jax", install=("pip install x",)),
     spec(
@@ -222,6 +236,14 @@ class AnyEvents(RuleBasedStateMachine):
     def write_a_checkpoint(self, data: st.DataObject, name: str, seconds: int) -> None:
         attempt_id = data.draw(st.sampled_from(sorted(self.world.cluster.attempts)))
         self.send(CheckpointWritten(name, attempt_id, self.world.now + seconds))
+
+    @precondition(lambda self: self.world.cluster.policed)
+    @rule(data=st.data(), idle=st.booleans(), stop=st.booleans())
+    def gpus_are_idle(self, data: st.DataObject, idle: bool, stop: bool) -> None:
+        experiment_id = data.draw(st.sampled_from(sorted(self.world.cluster.policed)))
+        generation = self.world.experiment(experiment_id).generation
+        since = self.world.now if idle else None
+        self.send(GpusIdle(experiment_id, generation, since, stop and idle))
 
     @precondition(lambda self: self.last_report is not None)
     @rule()

@@ -32,6 +32,15 @@ def test_return_to_the_queue_says_why() -> None:
     ]
 
 
+def test_that_gpus_are_idle_is_told_while_it_runs_and_that_it_is_over() -> None:
+    idle = one("ana.1", reason="LOW_UTILIZATION", message="all of its GPUs have been below 10 %")
+    assert notes(one("ana.1"), idle, idle, one("ana.1")) == [
+        "ana.1 --> RUNNING",
+        "ana.1 --> RUNNING (all of its GPUs have been below 10 %)",
+        "ana.1 --> RUNNING",
+    ]
+
+
 def test_children_end_where_they_end_and_their_set_at_the_end() -> None:
     root = one("ana.1", state_pb2.STATE_FINISHED)
     del root.jobs[:]
