@@ -28,6 +28,7 @@ from controlplane.domain.events import (
     NodeForgotten,
     NodeInventoryChanged,
     NodeLeaseExpired,
+    NodeTainted,
     NodeTelemetryLate,
     PlanMade,
     QueueCreated,
@@ -57,6 +58,7 @@ from tests.unit.core.world import World, gang, gpu, inventory, naive_plan, spec
 NODES = ("n1", "n2", "n3")
 HALF_GPU = Resources(cpu_milli=500, memory_bytes=GIB, gpu_milli=500)
 WHOLE_GPU = Resources(cpu_milli=500, memory_bytes=GIB, gpu_milli=1000)
+SHARING = Resources(cpu_milli=500, memory_bytes=2 * GIB, shm_bytes=2 * GIB)
 BIG = Resources(cpu_milli=6000, memory_bytes=GIB)
 LETTERS = ParameterValues("letter", ("a", "b", "c", "d"))
 
@@ -70,6 +72,7 @@ SPECS: tuple[TrainSpec, ...] = (
         retry=RetryPolicy(("error",), 1),
     ),
     spec(install=("pip install x",)),
+    spec(roles=gang(("train", 1), resources=SHARING), tolerations=(("spot", ""),)),
     spec(roles=gang(("worker", 3)), framework="jax", install=("pip install x",)),
     spec(
         roles=gang(("ps", 1), ("worker", 2), ("master", 1)),
@@ -98,6 +101,7 @@ def machine_inventory(name: str, boot: int, healthy: bool = True) -> NodeInvento
         f"boot{boot}",
         gpus=(gpu(f"{name}-gpu0"), gpu(f"{name}-gpu1", 1, health="HEALTHY" if healthy else "LOST")),
         capabilities=NodeCapabilities(output_root="local" if name == "n3" else "shared"),
+        shm_bytes=0 if name == "n2" else 3 * GIB,
     )
 
 
@@ -317,6 +321,14 @@ class AnyEvents(RuleBasedStateMachine):
     def cordon(self, name: str, close: bool) -> None:
         if name in self.world.cluster.nodes:
             self.send(NodeCordoned(name, close))
+
+    @rule(
+        name=st.sampled_from(NODES),
+        taints=st.sampled_from(((), (("spot", "cheap"),), (("dedicated", "vision"),))),
+    )
+    def taint(self, name: str, taints: tuple[tuple[str, str], ...]) -> None:
+        if name in self.world.cluster.nodes:
+            self.send(NodeTainted(name, taints))
 
     @rule(name=st.sampled_from(NODES))
     def drain(self, name: str) -> None:

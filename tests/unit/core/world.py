@@ -41,6 +41,7 @@ from controlplane.domain.plan import GangPlacement, Plan
 from controlplane.domain.snapshot import GangRequest, MemberPlacement, NodeView, Snapshot
 from controlplane.domain.states import AttemptState, State
 from riseml.spec.model import GIB, Resources, RoleSpec, TrainSpec
+from riseml.spec.taints import untolerated
 
 SMALL = Resources(cpu_milli=1000, memory_bytes=GIB)
 
@@ -87,6 +88,8 @@ def place(node: NodeView, request: Resources, tests_gpu: str = "") -> tuple[GpuS
         return None
     if node.free_memory_bytes < request.memory_bytes:
         return None
+    if node.shm_bytes and node.free_shm_bytes < request.shm_bytes:
+        return None
     left = request.gpu_milli
     shares = []
     for view in node.gpus:
@@ -132,6 +135,8 @@ def _place_gang(
                 continue
             if len(request.members) > 1 and node.free_ports < 1:
                 continue
+            if untolerated(node.taints, request.tolerations) is not None:
+                continue
             shares = place(node, member.resources, request.tests_gpu)
             if shares is None:
                 continue
@@ -140,6 +145,7 @@ def _place_gang(
                 node,
                 free_cpu_milli=node.free_cpu_milli - member.resources.cpu_milli,
                 free_memory_bytes=node.free_memory_bytes - member.resources.memory_bytes,
+                free_shm_bytes=node.free_shm_bytes - member.resources.shm_bytes,
                 free_ports=node.free_ports - 1,
                 gpus=tuple(
                     replace(v, free_milli=v.free_milli - taken.get(v.gpu.uuid, 0))
