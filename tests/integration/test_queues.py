@@ -28,6 +28,7 @@ train:
   resources: {{cpus: 0.1, mem: 64Mi, gpus: {gpus}}}
   grace_period: 2s
   queue: {queue}
+  tolerations: {tolerations}
   run: exec sleep 1000
 """
 
@@ -59,8 +60,12 @@ class Person:
         found: dict[str, Any] = json.loads(self.says("queue", "show", name, "--format", "json"))
         return found
 
-    def train(self, queue: str, gpus: str = "1") -> str:
-        (self.folder / "riseml.yml").write_text(JOB.format(queue=queue, gpus=gpus))
+    def describe(self, queue: str, gpus: str = "1", tolerations: str = "[]") -> None:
+        text = JOB.format(queue=queue, gpus=gpus, tolerations=tolerations)
+        (self.folder / "riseml.yml").write_text(text)
+
+    def train(self, queue: str, gpus: str = "1", tolerations: str = "[]") -> str:
+        self.describe(queue, gpus, tolerations)
         return self.says("train", "-d").strip()
 
 
@@ -129,7 +134,7 @@ def test_a_queue_is_made_submitted_to_watched_and_removed(cluster: Cluster, admi
 
 def test_an_unknown_queue_is_refused_with_its_line(admin: Person) -> None:
     admin.says("queue", "create", "nightly")
-    (admin.folder / "riseml.yml").write_text(JOB.format(queue="nigthly", gpus=0))
+    admin.describe("nigthly")
     refused = admin.type("train", "-d")
     assert refused.returncode != 0
     assert "riseml.yml:5: train.queue: there is no queue 'nigthly'" in refused.stderr
@@ -164,3 +169,20 @@ def test_users_look_and_admins_change(cluster: Cluster, admin: Person, tmp_path:
     refused = admin.type("queue", "delete", "default")
     assert "always there" in refused.stderr
     admin.says("queue", "update", "default", "--weight", "1")
+
+
+def test_a_tainted_node_takes_only_jobs_that_tolerate_it(cluster: Cluster, admin: Person) -> None:
+    client = cluster.client()
+    admin.says("node", "taint", "n1", "dedicated=vision")
+    kept_away = admin.train("default", "0")
+    comes = admin.train("default", "0", tolerations="[dedicated]")
+    wait_state(client, comes, state_pb2.STATE_RUNNING)
+    waits = wait_for(
+        lambda: client.experiments.get(kept_away).experiment.pending_reasons, "a reason to wait"
+    )
+    assert "dedicated=vision" in waits[0]
+    assert "dedicated=vision" in admin.says("node", "list")
+    admin.says("node", "untaint", "n1", "dedicated")
+    wait_state(client, kept_away, state_pb2.STATE_RUNNING)
+    for experiment_id in (kept_away, comes):
+        admin.says("kill", "-f", experiment_id)
