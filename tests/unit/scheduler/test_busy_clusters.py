@@ -6,11 +6,18 @@ from collections import Counter
 from dataclasses import replace
 from math import isinf
 from random import Random
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.domain.plan import DecisionKind, PendingCode, Plan
+from controlplane.domain.plan import (
+    DecisionKind,
+    GangPlacement,
+    PendingCode,
+    Plan,
+    Reservation,
+)
 from controlplane.domain.snapshot import (
     Backlog,
     GangRequest,
@@ -82,7 +89,8 @@ def test_each_gang_is_placed_whole_or_waits_with_reasons(lines: list[str], name:
     picture = snapshot_of(lines)
     plan = schedule(picture, NOW, POLICIES[name])
     requests = {request.experiment_id: request for request in picture.pending}
-    for one in (*plan.placements, *plan.reservations):
+    found: tuple[GangPlacement | Reservation, ...] = (*plan.placements, *plan.reservations)
+    for one in found:
         jobs = [member.job_id for member in requests[one.experiment_id].members]
         assert [member.job_id for member in one.members] == jobs
         for member, asked in zip(one.members, requests[one.experiment_id].members, strict=True):
@@ -113,11 +121,8 @@ def test_equal_input_gives_an_equal_plan_in_whatever_order(
         part: random.sample(list(getattr(picture, part)), len(getattr(picture, part)))
         for part in ("nodes", "running", "queues", "users", "pending")
     }
-    shuffled = replace(
-        picture,
-        **{part: tuple(found) for part, found in parts.items() if part != "pending"},
-        pending=Backlog.of(parts["pending"]),
-    )
+    changed: dict[str, Any] = {part: tuple(found) for part, found in parts.items()}
+    shuffled = replace(picture, **{**changed, "pending": Backlog.of(parts["pending"])})
     policy = POLICIES[name]
     assert schedule(shuffled, NOW, policy) == schedule(picture, NOW, policy)
 
