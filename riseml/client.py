@@ -21,6 +21,7 @@ from typing import Final, Self
 from riseml import credentials as stored
 from riseml.cluster_calls import Nodes, Queues, Results, Storage, System, Telemetry
 from riseml.credentials import Credentials
+from riseml.scheduler_calls import Scheduler
 from riseml.transport import Transport
 from riseml.work_calls import Experiments, Logs, Projects, Users, new_request_id
 
@@ -48,6 +49,7 @@ class Client:
         self.projects = Projects(self.transport)
         self.experiments = Experiments(self.transport)
         self.logs = Logs(self.transport)
+        self.scheduler = Scheduler(self.transport)
         self.nodes = Nodes(self.transport)
         self.queues = Queues(self.transport)
         self.telemetry = Telemetry(self.transport)

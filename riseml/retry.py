@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-_READS: Final = ("Get", "List", "Find", "Stat", "Watch", "Tail")
+_READS: Final = ("Get", "List", "Find", "Stat", "Watch", "Tail", "Explain", "Plan")
 _SETTERS: Final = frozenset(
     {
         "KillExperiment",
