@@ -24,6 +24,7 @@ from controlplane import bootstrap, config
 from controlplane.clock import SteadyClock
 from controlplane.code.blobs import Blobs
 from controlplane.core.settings import Settings
+from controlplane.decisions import DecisionLog
 from controlplane.domain.errors import DomainError
 from controlplane.domain.events import ControlPlaneStarted
 from controlplane.domain.plan import Plan
@@ -44,12 +45,14 @@ from controlplane.rpc.daemon_service import DaemonService
 from controlplane.rpc.daemon_session import DaemonSessions, SessionTimes
 from controlplane.rpc.daemon_storage import DaemonStorage
 from controlplane.rpc.experiment_service import ExperimentService
+from controlplane.rpc.explainer import Explainer
 from controlplane.rpc.interceptor import Gatekeeper
 from controlplane.rpc.log_service import LogService
 from controlplane.rpc.node_service import NodeService
 from controlplane.rpc.project_service import ProjectService
 from controlplane.rpc.queue_service import QueueService
 from controlplane.rpc.result_service import ResultService
+from controlplane.rpc.scheduler_service import SchedulerService
 from controlplane.rpc.storage_service import StorageService
 from controlplane.rpc.system_service import SystemFacts, SystemService
 from controlplane.rpc.telemetry_service import TelemetryService
@@ -58,6 +61,7 @@ from controlplane.runtime import Runtime
 from controlplane.store.open import open_store
 from controlplane.store.protocol import Store
 from controlplane.telemetry import Telemetry
+from controlplane.trials import SchedulerTrials
 from controlplane.watching import watch_freshness, watch_idleness, watch_leases
 from riseml.v1 import telemetry_pb2
 
@@ -144,7 +148,11 @@ async def _serve(settings: config.Config) -> None:
     (settings.control / "db").mkdir(exist_ok=True, mode=0o700)
     store = open_store(settings.store_url)
     launcher = DaemonLauncher()
-    runtime = Runtime(store, launcher, _Planner(), settings=_times(settings), clock=SteadyClock())
+    clock = SteadyClock()
+    runtime = Runtime(store, launcher, _Planner(), settings=_times(settings), clock=clock)
+    decisions = DecisionLog(settings.control / "decisions")
+    runtime.cycles.last_number = decisions.last_number()
+    runtime.cycles.observers.append(decisions.observe)
     running = asyncio.create_task(runtime.run())
     await runtime.submit(ControlPlaneStarted())
     leases = Leases(settings.lease_seconds)
@@ -162,8 +170,19 @@ async def _serve(settings: config.Config) -> None:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     backend = Backend(runtime, store)
+    explainer = Explainer(backend, SchedulerTrials(), decisions, now=clock)
     services, daemon_logs = _services(
-        settings, backend, store, launcher, leases, freshness, idleness, archive, identity
+        settings,
+        backend,
+        store,
+        launcher,
+        leases,
+        freshness,
+        idleness,
+        archive,
+        identity,
+        decisions,
+        explainer,
     )
     server, checks = grpc_server.make_server(services, Gatekeeper(lambda: runtime.cluster))
     port = grpc_server.bind(
@@ -204,7 +223,9 @@ async def _serve(settings: config.Config) -> None:
     finally:
         daemon_logs.close()
         archive.close()
+        explainer.close()
         backend.close()
+        decisions.close()
         store.close()
 
 
@@ -228,6 +249,8 @@ def _services(
     idleness: Idleness,
     archive: Archive,
     identity: object,
+    decisions: DecisionLog,
+    explainer: Explainer,
 ) -> tuple[grpc_server.Services, DaemonLogs]:
     fingerprint: str = getattr(identity, "ca_fingerprint", "")
     broker = Broker()
@@ -249,13 +272,14 @@ def _services(
         users=UserService(backend),
         projects=projects,
         experiments=ExperimentService(backend),
+        scheduler=SchedulerService(backend, explainer),
         logs=LogService(backend, archive, broker, log_readers),
         results=ResultService(backend, archive),
         nodes=NodeService(backend, leases, freshness, fingerprint),
         queues=QueueService(backend),
         telemetry=TelemetryService(telemetry),
         storage=StorageService(backend, settings.data_folder, storage),
-        system=SystemService(backend, facts),
+        system=SystemService(backend, facts, decisions),
         daemons=DaemonService(
             DaemonSessions(
                 backend.runtime, launcher, leases, freshness, idleness, telemetry, cluster_id, times

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections import OrderedDict
+import threading
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,9 @@ logger = logging.getLogger(__name__)
 FILE_BYTES: Final = 8 << 20
 FILES: Final = 16
 # Cycles that wait to be written; more of them are dropped.
-QUEUE_LIMIT: Final = 256
+QUEUE_LIMIT: Final = 4096
+# What is decided within this time is written together.
+GATHER_SECONDS: Final = 0.1
 # Of one experiment at most so many records are read, the newest.
 READ_LIMIT: Final = 1000
 # Experiments whose reservation is remembered, so that it is not written again in each cycle.
@@ -46,7 +49,11 @@ class DecisionLog:
         # Why the last records are missing; "" when all are written.
         self.fault = ""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decisions")
-        self._waiting = 0
+        # Records that wait to be written, by cycle. The thread takes from the front.
+        self._waiting: deque[list[DecisionRecord]] = deque()
+        # Whether the thread is on its way, and what hurries it.
+        self._coming = False
+        self._hurry = threading.Event()
         self._reserved: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 
     def last_number(self) -> int:
@@ -74,11 +81,13 @@ class DecisionLog:
         ]
         if not records:
             return
-        if self._waiting >= QUEUE_LIMIT:
+        if len(self._waiting) >= QUEUE_LIMIT:
             self.fault = "Decisions of the scheduler come faster than they can be recorded."
             return
-        self._waiting += 1
-        self._thread.submit(self._append, records).add_done_callback(self._written)
+        self._waiting.append(records)
+        if not self._coming:
+            self._coming = True
+            self._thread.submit(self._write_soon)
 
     def _is_news(self, decision: Decision, cycle: Cycle) -> bool:
         name = decision.experiment_id
@@ -98,23 +107,39 @@ class DecisionLog:
                     self._reserved.popitem(last=False)
                 return True
 
-    def _written(self, _: Future[None]) -> None:
-        self._waiting -= 1
-
     def read(self, experiment_id: str) -> list[DecisionRecord]:
         """What was decided on an experiment, oldest first. Blocking; sees all that was observed."""
+        self._hurry.set()
         return self._thread.submit(self._read, experiment_id).result()
 
     def close(self) -> None:
         """Returns when all is written."""
+        self._hurry.set()
         self._thread.shutdown()
 
     # ------------------------------------------------------------------------- in the own thread
 
+    def _write_soon(self) -> None:
+        """Under load many cycles are written at once: the scheduler's thread is woken less."""
+        self._hurry.wait(GATHER_SECONDS)
+        self._hurry.clear()
+        self._coming = False
+        records: list[DecisionRecord] = []
+        while self._waiting:
+            records += self._waiting.popleft()
+        if records:
+            self._append(records)
+
     def _append(self, records: Iterable[DecisionRecord]) -> None:
-        text = "".join([f"{_line(record)}\n" for record in records]).encode()
+        text = bytearray()
         try:
-            self._write(text)
+            for record in records:
+                text += f"{_line(record)}\n".encode()
+                if len(text) >= self._file_bytes:
+                    self._write(text)
+                    text.clear()
+            if text:
+                self._write(text)
         except OSError as fault:
             reason = fault.strerror or str(fault)
             if not self.fault:
@@ -126,7 +151,7 @@ class DecisionLog:
             return
         self.fault = ""
 
-    def _write(self, text: bytes) -> None:
+    def _write(self, text: bytearray) -> None:
         self._folder.mkdir(exist_ok=True, mode=0o700)
         paths = self._paths()
         path = paths[-1] if paths else self._folder / _name(1)
@@ -156,6 +181,7 @@ class DecisionLog:
         return [self._folder / name for name in sorted(numbered, key=lambda name: int(name[:-6]))]
 
     def _read(self, experiment_id: str) -> list[DecisionRecord]:
+        self._hurry.clear()
         needle = f'"experiment_id":{json.dumps(experiment_id)}'.encode()
         found: list[DecisionRecord] = []
         for path in reversed(self._paths()):
@@ -199,7 +225,7 @@ def _lines_with(content: bytes, needle: bytes) -> Iterator[bytes]:
         start = content.find(needle, end)
 
 
-def _write_all(descriptor: int, text: bytes) -> None:
-    left = memoryview(text)
-    while left:
-        left = left[os.write(descriptor, left) :]
+def _write_all(descriptor: int, text: bytearray) -> None:
+    done = 0
+    while done < len(text):
+        done += os.write(descriptor, text[done:])

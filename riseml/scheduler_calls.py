@@ -26,10 +26,14 @@ class Scheduler(Calls):
 
     _SERVICE = "SchedulerService"
 
-    def explain(self, id: str) -> scheduler_pb2.Explanation:
+    def explain(self, id: str, *, suggestions: bool = True) -> scheduler_pb2.Explanation:
         """Why an experiment waits, runs where it runs, was preempted, or can never run."""
         pb = scheduler_service_pb2
-        request = pb.ExplainExperimentRequest(id=id, utc_offset_seconds=utc_offset_seconds())
+        request = pb.ExplainExperimentRequest(
+            id=id,
+            utc_offset_seconds=utc_offset_seconds(),
+            without_suggestions=not suggestions,
+        )
         return self._transport.call(
             self._SERVICE,
             "ExplainExperiment",

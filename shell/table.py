@@ -80,11 +80,20 @@ _WORK: Final = (
             ),
             Option(("-d", "--detach"), "print the id and do not follow"),
             Option(("--wait",), "with -d: wait for the end, without showing output"),
+            Option(
+                ("--plan",),
+                "say only what would happen: where, when, at whose cost; start nothing",
+            ),
         ),
         more="Sends the files of this folder, except what .gitignore and .risemlignore name. "
         "Ctrl-C stops the showing, not the experiment. The exit status is 0 if it is FINISHED, "
         "1 if it is FAILED or KILLED.",
-        examples=("train", "train -f small.yml -d", "train -d --wait --format json"),
+        examples=(
+            "train",
+            "train -f small.yml -d",
+            "train -d --wait --format json",
+            "train --plan",
+        ),
     ),
     Command(
         ("status",),
@@ -101,6 +110,16 @@ _WORK: Final = (
             Option(("-n", "--limit"), "at most so many", "N", default=100, read=positive),
         ),
         examples=("status", "status -al", "status 17"),
+    ),
+    Command(
+        ("why",),
+        "why an experiment waits, runs where it runs, or was preempted; what would start it now",
+        "shell.commands.why:why",
+        arguments=(_ID,),
+        options=(Option(("-l", "--long"), "each node and GPU in a row as well"),),
+        more="From the very cycle of the scheduler that decided. What would start it now was tried "
+        "by the scheduler itself.",
+        examples=("why", "why 17", "why 17 -l"),
     ),
     Command(
         ("logs",),
@@ -354,6 +373,24 @@ _CLUSTER: Final = (
         "remove a queue in which nothing waits or runs",
         "shell.commands.queues:delete",
         (_QUEUE,),
+    ),
+    Command(
+        ("system", "schedule"),
+        "the last cycles of the scheduler, or one with its decisions",
+        "shell.commands.schedule:schedule",
+        arguments=(Argument("CYCLE", "number of a cycle", Count.OPTIONAL),),
+        options=(
+            Option(("-n", "--limit"), "at most so many", "N", default=20, read=positive),
+            Option(
+                ("--save",),
+                "write what the cycle saw and answered as JSON (the last one, or CYCLE); admins "
+                "only",
+                "FILE",
+                completes=Completes.FILE,
+            ),
+        ),
+        more="'riseml-simulate --snapshot FILE' decides again on what was saved.",
+        examples=("system schedule", "system schedule 4711", "system schedule --save last.json"),
     ),
     Command(("node", "list"), "the nodes", "shell.commands.nodes:list_nodes"),
     Command(("node", "show"), "one node in detail", "shell.commands.nodes:show", (_NODE,)),

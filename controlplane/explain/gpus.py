@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from controlplane.core.gpu_words import short_reason
-from controlplane.domain.model import Gpu, GpuHealthName
+from controlplane.domain.model import GpuHealthName
 from controlplane.domain.snapshot import GpuView
 from controlplane.domain.trace import GpuTrace
 from controlplane.explain.explanation import GpuCode, GpuVerdict
@@ -16,66 +16,84 @@ from riseml.spec.model import GPU, Resources
 from riseml.spec.units import format_memory, format_milli
 
 
+def judge_gpu(
+    view: GpuView, trace: GpuTrace, wanted: Resources, holdings: Holdings, now: float
+) -> tuple[GpuCode, int, float | None]:
+    """What one GPU means, without words: the code, what the experiment could have of it, and when
+    enough of it should be free. Cheap: a large cluster has many.
+    """
+    if not gpu_matches(view.gpu, wanted):
+        return GpuCode.OTHER_KIND, 0, None
+    if not view.usable:
+        return _unusable_code(view), 0, None
+    needed = min(wanted.gpu_milli, GPU)
+    left = max(0, trace.free_milli - trace.reserved_milli)
+    if left >= needed:
+        return GpuCode.FREE, left, now
+    if trace.free_milli >= needed:
+        return GpuCode.RESERVED, left, None
+    free_time = None
+    if not trace.given_to:
+        free_time = _free_time(holdings.of_gpu(view.gpu.uuid), needed, now)
+    return GpuCode.HELD, left, free_time
+
+
 def gpu_verdict(
     view: GpuView, trace: GpuTrace, wanted: Resources, holdings: Holdings, clock: Clock
 ) -> GpuVerdict:
     """One GPU, as it was when the experiment's turn came."""
     gpu = view.gpu
-    if not gpu_matches(gpu, wanted):
-        kind = gpu.model or gpu.name
-        size = f" with {format_memory(gpu.memory_bytes)}" if wanted.gpu_min_memory_bytes else ""
-        words = f"no {gpu_kind(wanted, plural=False)} but {kind}{size}"
-        return GpuVerdict(gpu.uuid, gpu.index, 0, GpuCode.OTHER_KIND, words)
+    code, left, free_time = judge_gpu(view, trace, wanted, holdings, clock.now)
     holders = holdings.of_gpu(gpu.uuid)
     ids = tuple([one.gang.experiment_id for one in holders])
-    if not view.usable:
-        code, words = _unusable(view, clock)
-        return GpuVerdict(gpu.uuid, gpu.index, 0, code, words, ids)
-    needed = min(wanted.gpu_milli, GPU)
-    left = max(0, trace.free_milli - trace.reserved_milli)
-    if left >= needed:
-        words = "free" if left == GPU else f"free to {format_milli(left)}"
-        return GpuVerdict(gpu.uuid, gpu.index, left, GpuCode.FREE, words, ids, clock.now)
-    if trace.free_milli >= needed:
-        words = f"free and kept for {listed(trace.reserved_for)}"
-        return GpuVerdict(gpu.uuid, gpu.index, left, GpuCode.RESERVED, words, trace.reserved_for)
-    words = _held(holders, trace, left, clock)
-    everybody = tuple(dict.fromkeys((*ids, *trace.given_to)))
-    free_time = None if trace.given_to else _free_time(holders, needed, clock)
-    return GpuVerdict(gpu.uuid, gpu.index, left, GpuCode.HELD, words, everybody, free_time)
+    match code:
+        case GpuCode.OTHER_KIND:
+            ids = ()
+            kind = gpu.model or gpu.name
+            size = f" with {format_memory(gpu.memory_bytes)}" if wanted.gpu_min_memory_bytes else ""
+            words = f"no {gpu_kind(wanted, plural=False)} but {kind}{size}"
+        case GpuCode.FREE:
+            words = "free" if left == GPU else f"free to {format_milli(left)}"
+        case GpuCode.RESERVED:
+            ids = trace.reserved_for
+            words = f"free and kept for {listed(trace.reserved_for)}"
+        case GpuCode.HELD:
+            words = _held(holders, trace, left, clock)
+            ids = tuple(dict.fromkeys((*ids, *trace.given_to)))
+        case _:
+            words = _unusable(view, clock)
+    return GpuVerdict(gpu.uuid, gpu.index, left, code, words, ids, free_time)
 
 
-def _unusable(view: GpuView, clock: Clock) -> tuple[GpuCode, str]:
-    """The code and the words for a GPU that nobody may use."""
+def _unusable_code(view: GpuView) -> GpuCode:
     gpu = view.gpu
-    if gpu.health in (GpuHealthName.QUARANTINED, GpuHealthName.LOST) and gpu.health_reason:
-        since = "" if gpu.health_time is None else f", {clock.at(gpu.health_time)}"
-        lost = gpu.health == GpuHealthName.LOST
-        words = f"{'lost' if lost else 'quarantined'} ({short_reason(gpu.health_reason)}{since})"
-        return GpuCode.QUARANTINED, words
-    why = f" ({view.unusable_reason})" if view.unusable_reason else ""
     if view.probation or gpu.health == GpuHealthName.PROBATION:
-        return GpuCode.PROBATION, "in probation: it has to pass a test first"
-    if gpu.health == GpuHealthName.QUARANTINED:
-        return GpuCode.QUARANTINED, f"quarantined{why}"
-    if gpu.health == GpuHealthName.LOST:
-        return GpuCode.QUARANTINED, f"lost{why}"
-    if gpu.health == GpuHealthName.UNKNOWN:
-        return GpuCode.UNKNOWN, f"in an unknown state{why}"
-    if gpu.foreign_processes or gpu.foreign_memory_bytes:
-        return GpuCode.FOREIGN, _foreign(gpu)
-    return GpuCode.UNKNOWN, f"unusable{why}"
+        return GpuCode.PROBATION
+    if gpu.health in (GpuHealthName.QUARANTINED, GpuHealthName.LOST):
+        return GpuCode.QUARANTINED
+    if gpu.health == GpuHealthName.HEALTHY and gpu.foreign_memory_bytes:
+        return GpuCode.FOREIGN
+    return GpuCode.UNKNOWN
 
 
-def _foreign(gpu: Gpu) -> str:
-    held = f" ({format_memory(gpu.foreign_memory_bytes)})" if gpu.foreign_memory_bytes else ""
-    if not gpu.foreign_processes:
-        return f"used by a process that RiseML did not start{held}"
-    named = [
-        f"process {process.pid}" + (f" of user {process.user_name}" if process.user_name else "")
-        for process in gpu.foreign_processes
-    ]
-    return f"used by {listed(named)} that RiseML did not start{held}"
+def _unusable(view: GpuView, clock: Clock) -> str:
+    """The words for a GPU that nobody may use."""
+    gpu = view.gpu
+    why = f" ({view.unusable_reason})" if view.unusable_reason else ""
+    match _unusable_code(view):
+        case GpuCode.PROBATION:
+            return "in probation: it has to pass a test first"
+        case GpuCode.QUARANTINED:
+            if gpu.health_reason:
+                since = "" if gpu.health_time is None else f", {clock.at(gpu.health_time)}"
+                why = f" ({short_reason(gpu.health_reason)}{since})"
+            return f"{'lost' if gpu.health == GpuHealthName.LOST else 'quarantined'}{why}"
+        case GpuCode.FOREIGN:
+            return view.unusable_reason or "used by a process of others"
+        case _ if gpu.health == GpuHealthName.UNKNOWN:
+            return f"in an unknown state{why}"
+        case _:
+            return f"unusable{why}"
 
 
 def _held(holders: Sequence[Holding], trace: GpuTrace, left: int, clock: Clock) -> str:
@@ -95,15 +113,18 @@ def _name(holding: Holding, clock: Clock) -> str:
     return f"{holding.gang.experiment_id}{until(holding.gang, clock)}"
 
 
-def _free_time(holders: Sequence[Holding], needed: int, clock: Clock) -> float | None:
+def _free_time(holders: Sequence[Holding], needed: int, now: float) -> float | None:
     """When enough of it should be free; None when nothing bounds that."""
+    if len(holders) == 1 and holders[0].amount == GPU:
+        only = holders[0].gang.end_time
+        return None if only is None else max(only, now)
     free = GPU - sum(one.amount for one in holders)
     ends = [(one.gang.end_time, one.amount) for one in holders]
     known = sorted((end, amount) for end, amount in ends if end is not None)
     for end, amount in known:
         free += amount
         if free >= needed:
-            return max(end, clock.now)
+            return max(end, now)
     return None
 
 

@@ -32,10 +32,10 @@ def told(judged: Iterable[JudgedNode], most: int = GROUPS_SHOWN) -> list[str]:
 def _lines(group: list[JudgedNode]) -> list[str]:
     first = group[0]
     if len(group) == 1:
-        return [first.verdict.message]
-    name = first.verdict.node_name
-    text = f"{len(group)} nodes like {name}: each {first.head}"
-    if first.details:
-        text += f"; on {name} {', '.join(first.details)}"
-    others = [one.verdict.node_name for one in group[1:]]
-    return [f"{text}.", f"  The others: {listed(others)}."]
+        return [first.verdict().message]
+    head, details = first.words(first.gpus())
+    text = f"{len(group)} nodes like {first.name}: each {head}"
+    if details:
+        text += f"; on {first.name} {', '.join(details)}"
+    others = [one.name for one in group[1:]]
+    return [f"{text}.", f"  The other{'s' if len(others) > 1 else ''}: {listed(others)}."]

@@ -31,7 +31,8 @@ class Holdings:
 
     def of_gpu(self, uuid: str) -> list[Holding]:
         """Who holds a GPU, in thousandths, the largest part first."""
-        return _largest_first(self._by_gpu.get(uuid, []))
+        found = self._by_gpu.get(uuid, [])
+        return found if len(found) < 2 else _largest_first(found)
 
     def of_node(self, node_name: str, what: str) -> list[Holding]:
         """Who holds `cpu_milli`, `memory_bytes` or `shm_bytes` of a node, the most first."""
@@ -53,9 +54,10 @@ def until(gang: RunningGang, clock: Clock) -> str:
     if end is None:
         return " with no known end"
     if gang.stopping_until is not None:
+        does = f"makes room for {gang.stopping_for}" if gang.stopping_for else "is being stopped"
         if end <= clock.now:
-            return ", which is being stopped"
-        return f", which is being stopped and gone by {clock.at(end)}"
+            return f", which {does}"
+        return f", which {does} and is gone by {clock.at(end)}"
     if end <= clock.now:
         return ", which is about to end"
     return f" until about {clock.at(end)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -12,10 +12,11 @@ from controlplane.domain.plan import PendingCode
 from controlplane.domain.snapshot import GangRequest, GpuView, NodeView
 from controlplane.domain.trace import DecisionTrace, GpuTrace, NodeTrace
 from controlplane.explain.explanation import GpuCode, GpuVerdict, NodeVerdict
-from controlplane.explain.gpus import gpu_clauses, gpu_verdict
+from controlplane.explain.gpus import gpu_clauses, gpu_verdict, judge_gpu
 from controlplane.explain.holdings import Holdings, until
 from controlplane.explain.words import Clock, gpu_kind, gpus_asked, listed, sentence, verb
 from riseml.spec.model import GPU, Resources
+from riseml.spec.taints import format_taint, untolerated
 from riseml.spec.units import format_memory, format_milli
 
 # What time changes, then what a person can change, then what stays as it is.
@@ -45,17 +46,48 @@ _HOLDERS_SHOWN: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class JudgedNode:
-    """A verdict with what is needed to tell it together with others."""
+    """What one node means; words are made when they are asked for, for few nodes are told."""
 
-    verdict: NodeVerdict
-    # `has 4 of 8 GPUs free`: after the node's name, or after `each`.
-    head: str
-    # `2 are held by paul.17`, ...: about this very node.
-    details: tuple[str, ...]
-    # Equal for nodes that are told together; their heads are equal then.
+    view: NodeView
+    trace: NodeTrace
+    gang: GangRequest
+    wanted: Resources
+    holdings: Holdings
+    clock: Clock
+    tier: int
+    # Equal for nodes that are told together: their heads are equal then.
     alike: tuple[object, ...]
     # The lowest is of most interest.
     rank: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        return self.view.name
+
+    def gpus(self) -> tuple[GpuVerdict, ...]:
+        """None where GPUs do not matter."""
+        if not self.wanted.gpu_milli or self.tier >= _BARRED:
+            return ()
+        pairs = _with_traces(self.view, self.trace)
+        return tuple(
+            [gpu_verdict(one, gpu, self.wanted, self.holdings, self.clock) for one, gpu in pairs]
+        )
+
+    def words(self, gpus: Sequence[GpuVerdict]) -> tuple[str, tuple[str, ...]]:
+        """`has 4 of 8 GPUs free`, to follow its name or `each`; and what is so of this very node:
+        `2 are held by paul.17`, ...
+        """
+        code = _code(self.trace)
+        if code is not None and self.tier >= _BARRED:
+            return _barred(code, self.view, self.gang, self.wanted), ()
+        return _open(self.view, self.trace, self.wanted, gpus, self.holdings, self.clock)
+
+    def verdict(self) -> NodeVerdict:
+        """With a sentence, and each GPU."""
+        gpus = self.gpus()
+        head, details = self.words(gpus)
+        words = f"{self.name} {head}" + (f": {', '.join(details)}" if details else "")
+        return NodeVerdict(self.name, self.trace.fits, sentence(words), gpus)
 
 
 def hardest(gang: GangRequest) -> Resources:
@@ -74,7 +106,7 @@ def judge_nodes(
         for one in trace.nodes
         if one.node_name in views
     ]
-    judged.sort(key=lambda one: (one.rank, one.verdict.node_name))
+    judged.sort(key=lambda one: (one.rank, one.name))
     return judged
 
 
@@ -87,43 +119,44 @@ def judge_node(
     clock: Clock,
 ) -> JudgedNode:
     """One node for the hardest job of a gang."""
-    code = None if trace.obstacle is None or trace.fits else trace.obstacle.code
+    code = _code(trace)
     tier = _FITS if code is None else _TIERS.get(code, _BUSY)
-    gpus: tuple[GpuVerdict, ...] = ()
-    if wanted.gpu_milli:
-        gpus = _judge_gpus(view, trace.gpus, wanted, holdings, clock)
+    alike: tuple[object, ...]
+    rank: tuple[float, ...]
     if code is not None and tier >= _BARRED:
-        head = _barred(code, view, gang, wanted)
-        details: tuple[str, ...] = ()
-        alike: tuple[object, ...] = (tier, code, head)
-        rank: tuple[float, ...] = (tier,)
+        alike = (tier, _barred(code, view, gang, wanted))
+        rank = (tier,)
     else:
-        head, details = _open(view, trace, wanted, gpus, holdings, clock)
-        alike = (tier, code, head, *_counts(gpus))
-        rank = (tier, *_distance(wanted, gpus))
-    words = f"{view.name} {head}" + (f": {', '.join(details)}" if details else "")
-    verdict = NodeVerdict(view.name, trace.fits, sentence(words), gpus)
-    return JudgedNode(verdict, head, details, alike, rank)
+        found = []
+        if wanted.gpu_milli:
+            found = [
+                judge_gpu(one, gpu, wanted, holdings, clock.now)
+                for one, gpu in _with_traces(view, trace)
+            ]
+        counts = Counter([gpu_code for gpu_code, _, _ in found])
+        shortages = _shortages(view, trace, wanted)
+        alike = (tier, code, len(found), tuple(sorted(counts.items(), key=_by_name)), *shortages)
+        rank = (tier, *_distance(wanted, found))
+    return JudgedNode(view, trace, gang, wanted, holdings, clock, tier, alike, rank)
 
 
-def _judge_gpus(
-    view: NodeView,
-    traces: Sequence[GpuTrace],
-    wanted: Resources,
-    holdings: Holdings,
-    clock: Clock,
-) -> tuple[GpuVerdict, ...]:
-    known = {trace.uuid: trace for trace in traces}
-    return tuple(
-        [
-            gpu_verdict(one, known.get(one.gpu.uuid) or _as_seen(one), wanted, holdings, clock)
-            for one in view.gpus
-        ]
-    )
+def _code(trace: NodeTrace) -> PendingCode | None:
+    """What stands in the way; None when nothing does."""
+    return None if trace.obstacle is None or trace.fits else trace.obstacle.code
+
+
+def _by_name(item: tuple[GpuCode, int]) -> str:
+    return item[0].value
+
+
+def _with_traces(view: NodeView, trace: NodeTrace) -> Iterator[tuple[GpuView, GpuTrace]]:
+    """Each GPU with its trace; one that the trace does not speak of as the cycle began."""
+    known = {one.uuid: one for one in trace.gpus}
+    for one in view.gpus:
+        yield one, known.get(one.gpu.uuid) or _as_seen(one)
 
 
 def _as_seen(one: GpuView) -> GpuTrace:
-    """Of a GPU that the trace does not speak of: as the cycle began."""
     return GpuTrace(one.gpu.uuid, one.gpu.index, one.free_milli)
 
 
@@ -132,7 +165,11 @@ def _barred(code: PendingCode, view: NodeView, gang: GangRequest, wanted: Resour
         case PendingCode.NODES_CLOSED:
             return f"is closed: {view.closed_reason}" if view.closed_reason else "is closed"
         case PendingCode.TAINTED:
-            taints = [f"{key}={value}" if value else key for key, value in _untolerated(view, gang)]
+            taints = [
+                format_taint(taint)
+                for taint in view.taints
+                if untolerated((taint,), gang.tolerations) is not None
+            ]
             plural = "taints" if len(taints) > 1 else "taint"
             return f"has the {plural} {listed(taints)}, which it does not tolerate"
         case PendingCode.PINNED:
@@ -151,15 +188,6 @@ def _barred(code: PendingCode, view: NodeView, gang: GangRequest, wanted: Resour
             return f"runs jobs of {view.only_user} only"
         case _:
             return _too_small(view, wanted)
-
-
-def _untolerated(view: NodeView, gang: GangRequest) -> list[tuple[str, str]]:
-    """Taints of the node that the gang names no toleration for; an empty value tolerates all."""
-    return [
-        (key, value)
-        for key, value in view.taints
-        if (key, value) not in gang.tolerations and (key, "") not in gang.tolerations
-    ]
 
 
 def _too_small(view: NodeView, wanted: Resources) -> str:
@@ -189,13 +217,9 @@ def _open(
     if wanted.gpu_milli:
         heads.append(_gpus_free(wanted, gpus))
         details += gpu_clauses(gpus)
-    for code, whole, free in _AMOUNTS:
-        asked, left = getattr(wanted, whole), max(0, getattr(trace, free))
-        in_all = getattr(view, whole)
-        if asked <= left or (code is PendingCode.SHM_BUSY and not in_all):
-            continue
+    for code, whole, left, in_all in _shortages(view, trace, wanted):
         unit = {"cpu_milli": "CPUs", "memory_bytes": "memory", "shm_bytes": "/dev/shm"}[whole]
-        amounts = [_amount(code, amount) for amount in (left, in_all, asked)]
+        amounts = [_amount(code, one) for one in (left, in_all, getattr(wanted, whole))]
         of = "" if code is PendingCode.CPU_BUSY else "of "
         heads.append(f"{amounts[0]} of {amounts[1]} {of}{unit} free where {amounts[2]} are wanted")
         holders = holdings.of_node(view.name, whole)
@@ -240,16 +264,26 @@ def _amount(code: PendingCode, amount: int) -> str:
     return format_milli(amount) if code is PendingCode.CPU_BUSY else format_memory(amount)
 
 
-def _counts(gpus: Sequence[GpuVerdict]) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted(Counter(one.code.value for one in gpus).items()))
+def _shortages(
+    view: NodeView, trace: NodeTrace, wanted: Resources
+) -> list[tuple[PendingCode, str, int, int]]:
+    """Of what too little is free: the field, how much is, and how much there is in all."""
+    found = []
+    for code, whole, free in _AMOUNTS:
+        left, in_all = max(0, getattr(trace, free)), getattr(view, whole)
+        if getattr(wanted, whole) > left and (in_all or code is not PendingCode.SHM_BUSY):
+            found.append((code, whole, left, in_all))
+    return found
 
 
-def _distance(wanted: Resources, gpus: Sequence[GpuVerdict]) -> tuple[float, float]:
+def _distance(
+    wanted: Resources, gpus: Sequence[tuple[GpuCode, int, float | None]]
+) -> tuple[float, float]:
     """How many GPUs are missing, and when there should be enough of them."""
     if not wanted.gpu_milli:
         return 0.0, 0.0
-    times = sorted(inf if one.free_time is None else one.free_time for one in gpus)
     needed = wanted.gpu_count
-    free = sum(one.code is GpuCode.FREE for one in gpus)
+    free = sum(code is GpuCode.FREE for code, _, _ in gpus)
+    times = sorted([inf if time is None else time for _, _, time in gpus])
     when = times[needed - 1] if len(times) >= needed else inf
     return float(max(0, needed - free)), when

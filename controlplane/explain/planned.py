@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from controlplane.domain.plan import Eviction
-from controlplane.domain.snapshot import MemberPlacement
+from controlplane.domain.plan import Eviction, Plan
+from controlplane.domain.snapshot import GangRequest, MemberPlacement
 from controlplane.domain.states import State
 from controlplane.explain.explanation import Explanation, StartEstimate
 from controlplane.explain.holdings import Holdings
 from controlplane.explain.nodes import judge_nodes
 from controlplane.explain.places import asked, gpu_indexes, where
-from controlplane.explain.waiting import NODES_LISTED, Seen, waiting_lines
+from controlplane.explain.waiting import NODES_LISTED, Seen, never, waiting_lines
 from controlplane.explain.words import Clock, counted, lower_first, sentence
 
 
@@ -49,7 +49,7 @@ def explain_plan(
         lines=tuple(waiting_lines(seen, judged, clock)),
         reasons=trace.reasons,
         members=() if trace.reservation is None else trace.reservation.members,
-        nodes=tuple([one.verdict for one in judged[:NODES_LISTED]]),
+        nodes=tuple([one.verdict() for one in judged[:NODES_LISTED]]),
         estimate=None if trace.impossible else estimate,
         suggestions=suggestions,
         evictions=trace.evictions,
@@ -62,14 +62,32 @@ def _summary(seen: Seen) -> str:
     wanted = asked(trace.gang)
     why = f": {lower_first(trace.reasons[0].message)}" if trace.reasons else ""
     if trace.impossible:
-        return sentence(
-            f"It would wait for ever: it asks for {wanted}, and no node of this cluster could "
-            f"ever hold it{why}"
-        )
+        return sentence(f"It would wait: it asks for {wanted}, and {never(trace.reasons)}")
     if trace.evictions:
         victims = counted(len(trace.evictions), "running experiment")
         return f"It would start as soon as {victims} made room for it."
     return sentence(f"It would wait for {wanted}{why}")
+
+
+def placed_child(gang: GangRequest, members: tuple[MemberPlacement, ...]) -> Explanation:
+    """A child of a planned set that would start now."""
+    name = gang.experiment_id
+    return Explanation(name, State.STARTING, f"{name} would start now.", members=members)
+
+
+def waiting_child(gang: GangRequest, plan: Plan) -> Explanation:
+    """A child of a planned set that would wait, by what the plan says of its shape."""
+    found = next((one for one in plan.waiting if one.shape == gang.shape), None)
+    return Explanation(
+        gang.experiment_id,
+        State.PENDING,
+        f"{gang.experiment_id} would wait.",
+        reasons=() if found is None else found.reasons,
+        evictions=tuple(
+            [one for one in plan.evictions if one.for_experiment_id == gang.experiment_id]
+        ),
+        impossible=found is not None and found.impossible,
+    )
 
 
 def explain_set_plan(

@@ -86,7 +86,7 @@ def explain_waiting(
         lines=tuple(waiting_lines(seen, judged, clock)),
         reasons=trace.reasons,
         members=_kept_members(trace),
-        nodes=tuple([one.verdict for one in judged[:NODES_LISTED]]),
+        nodes=tuple([one.verdict() for one in judged[:NODES_LISTED]]),
         estimate=None if trace.impossible else estimate,
         suggestions=suggestions,
         evictions=trace.evictions,
@@ -107,20 +107,30 @@ def _summary(seen: Seen, clock: Clock) -> str:
     waited = span(clock.now - gang.submit_time)
     why = lower_first(trace.reasons[0].message) if trace.reasons else ""
     if trace.impossible:
-        return sentence(
-            f"{name} asks for {wanted}, and no node of this cluster could ever hold it: {why}. "
-            "It waits in case that changes"
-        )
+        return sentence(f"{name} asks for {wanted}, and {never(trace.reasons)}")
     if trace.decision is not None and seen.rejected:
         return sentence(
             f"{name} was to start, but the cluster had changed meanwhile: {seen.rejected}. "
             "It is tried again"
         )
     if trace.evictions or _has(trace.reasons, PendingCode.PREEMPTING):
-        return sentence(f"{name} starts as soon as others have made room for it")
+        # Those that this cycle stops have lines of their own.
+        by_others = not trace.evictions and trace.reasons[0].code is PendingCode.PREEMPTING
+        told = why if by_others else ""
+        return sentence(
+            f"{name} starts as soon as others have made room for it" + (f": {told}" if told else "")
+        )
     if why and trace.reasons[0].code is PendingCode.RESERVED:
         return sentence(f"{name} waits although there is room for it: {why}")
     return sentence(f"{name} has waited {waited} for {wanted}" + (f": {why}" if why else ""))
+
+
+def never(reasons: Sequence[PendingReason]) -> str:
+    """Why something can never start, to follow `and`: the nodes, or the limit of its queue."""
+    why = f": {lower_first(reasons[0].message)}" if reasons else ""
+    if reasons and reasons[0].code is PendingCode.QUEUE_LIMIT:
+        return f"its queue may never hold so much{why}. It waits in case that changes"
+    return f"no node of this cluster could ever hold it{why}. It waits in case that changes"
 
 
 def _has(reasons: Sequence[PendingReason], code: PendingCode) -> bool:
@@ -153,8 +163,6 @@ def eviction_lines(evictions: Sequence[Eviction], snapshot: Snapshot, clock: Clo
         if gang is not None:
             gone = clock.at(clock.now + gang.grace_period_seconds)
             text += f" and is gone by {gone}"
-            if gang.checkpoint_time is not None:
-                text += f"; it saved a checkpoint at {clock.at(gang.checkpoint_time)}"
         lines.append(f"{text} (lost: {gpu_time(eviction.lost_gpu_seconds)}).")
     return lines
 

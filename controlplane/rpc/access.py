@@ -51,6 +51,14 @@ _SERVICES: Final[Mapping[str, Mapping[str, Access]]] = {
         "WatchExperiments": Access.USER,
         "KillExperiment": Access.USER,
     },
+    "riseml.v1.SchedulerService": {
+        "ExplainExperiment": Access.USER,
+        "PlanExperiment": Access.USER,
+        "ListSchedulerCycles": Access.USER,
+        # With the snapshot for admins only: the servicer checks that.
+        "GetSchedulerCycle": Access.USER,
+        "ListSchedulerDecisions": Access.USER,
+    },
     "riseml.v1.LogService": {"TailLogs": Access.USER},
     "riseml.v1.ResultService": {"ListResults": Access.USER},
     "riseml.v1.NodeService": {

@@ -6,13 +6,18 @@ from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+from controlplane.core.views import gang_request
 from controlplane.domain.errors import FieldViolation, InvalidRequest, NotFound
 from controlplane.domain.events import ExperimentSubmitted, KillRequested
 from controlplane.domain.model import Attempt, Experiment, Job
+from controlplane.domain.plan import PendingReason
 from controlplane.domain.states import State
+from controlplane.explain.waiting import never
+from controlplane.explain.words import upper_first
 from controlplane.rpc import convert
 from controlplane.rpc.backend import Backend, check_request_id, page_size, read_experiment_id
 from controlplane.rpc.caller import Caller, current_caller
+from controlplane.scheduler.possible import could_ever_hold
 from controlplane.store.protocol import ExperimentQuery
 from riseml.convert import train_spec_from_proto, train_spec_to_proto
 from riseml.spec.model import TrainSpec
@@ -64,8 +69,25 @@ class ExperimentService(experiment_service_pb2_grpc.ExperimentServiceServicer):
             message.set.child_count = experiment.child_count
         return pb.CreateExperimentResponse(
             experiment=message,
-            warnings=[*warnings, *unenforced(spec)],
+            warnings=[*warnings, *unenforced(spec), *await self._impossible(experiment)],
         )
+
+    async def _impossible(self, experiment: Experiment) -> list[str]:
+        """A warning where no node could ever hold it, or its queue never will."""
+        cluster = await self._backend.runtime.committed()
+        first = experiment.id
+        if experiment.is_set:
+            first = next((child.id for child in cluster.children_of(first)), first)
+        waiting = cluster.waiting.get(first)
+        if waiting is not None:
+            return [impossible_warning(waiting.reasons)] if waiting.impossible else []
+        one = cluster.experiments.get(first)
+        if one is None or one.state is not State.PENDING:
+            return []
+        # No cycle has come to it yet.
+        gang = gang_request(one, [job for job in cluster.jobs_of(first) if job.rank >= 0], ())
+        possible = could_ever_hold(cluster.snapshot().nodes, gang)
+        return [] if possible else [impossible_warning(())]
 
     async def GetExperiment(
         self, request: pb.GetExperimentRequest, context: Any
@@ -226,6 +248,11 @@ def unenforced(spec: TrainSpec) -> list[str]:
     if spec.tensorboard:
         warnings.append("train.tensorflow.tensorboard is recorded, but no TensorBoard is started")
     return warnings
+
+
+def impossible_warning(found: Sequence[PendingReason]) -> str:
+    """For somebody who submits what the cluster as it is can never run."""
+    return f"{upper_first(never(found))}; `riseml why ID` tells more."
 
 
 def hide_secrets(spec: TrainSpec) -> Any:

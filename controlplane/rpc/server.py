@@ -20,6 +20,7 @@ from controlplane.rpc.node_service import NodeService
 from controlplane.rpc.project_service import ProjectService
 from controlplane.rpc.queue_service import QueueService
 from controlplane.rpc.result_service import ResultService
+from controlplane.rpc.scheduler_service import SchedulerService
 from controlplane.rpc.storage_service import StorageService
 from controlplane.rpc.system_service import SystemService
 from controlplane.rpc.telemetry_service import TelemetryService
@@ -32,6 +33,7 @@ from riseml.v1 import (
     project_service_pb2_grpc,
     queue_service_pb2_grpc,
     result_service_pb2_grpc,
+    scheduler_service_pb2_grpc,
     storage_service_pb2_grpc,
     system_service_pb2_grpc,
     telemetry_service_pb2_grpc,
@@ -56,6 +58,7 @@ SERVICE_NAMES: Final = (
     "riseml.v1.UserService",
     "riseml.v1.ProjectService",
     "riseml.v1.ExperimentService",
+    "riseml.v1.SchedulerService",
     "riseml.v1.LogService",
     "riseml.v1.ResultService",
     "riseml.v1.NodeService",
@@ -74,6 +77,7 @@ class Services:
     users: UserService
     projects: ProjectService
     experiments: ExperimentService
+    scheduler: SchedulerService
     logs: LogService
     results: ResultService
     nodes: NodeService
@@ -94,6 +98,7 @@ def make_server(
     experiment_service_pb2_grpc.add_ExperimentServiceServicer_to_server(
         services.experiments, server
     )
+    scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(services.scheduler, server)
     log_service_pb2_grpc.add_LogServiceServicer_to_server(services.logs, server)
     result_service_pb2_grpc.add_ResultServiceServicer_to_server(services.results, server)
     node_service_pb2_grpc.add_NodeServiceServicer_to_server(services.nodes, server)

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from controlplane.decisions import DecisionLog
 from controlplane.domain.model import NodeStateName
 from controlplane.domain.states import State
 from controlplane.rpc import convert
@@ -27,9 +28,10 @@ class SystemFacts:
 class SystemService(system_service_pb2_grpc.SystemServiceServicer):
     """See the contract for what each call means."""
 
-    def __init__(self, backend: Backend, facts: SystemFacts) -> None:
+    def __init__(self, backend: Backend, facts: SystemFacts, decisions: DecisionLog) -> None:
         self._backend = backend
         self._facts = facts
+        self._decisions = decisions
         self._start_time = time.time()
 
     async def GetSystemInfo(
@@ -51,5 +53,5 @@ class SystemService(system_service_pb2_grpc.SystemServiceServicer):
             ),
             pending_experiment_count=states.count(State.PENDING) + states.count(State.CREATED),
             running_experiment_count=states.count(State.RUNNING),
-            warnings=[runtime.store_fault] if runtime.store_fault else [],
+            warnings=[fault for fault in (runtime.store_fault, self._decisions.fault) if fault],
         )

@@ -67,7 +67,7 @@ def find(node: Free, wanted: Resources, ports: int) -> Finding:
     obstacle = too_small(node.view, wanted)
     if obstacle is not None:
         return obstacle, 0, 0
-    room_ever = _room_when_empty(node.view, wanted)
+    room_ever = room_when_empty(node.view, wanted)
     obstacle = busy(node, wanted, ports)
     return obstacle, room_ever, 0 if obstacle else _room_now(node, wanted)
 
@@ -133,7 +133,7 @@ def _room_now(node: Free, wanted: Resources) -> int:
     return _times(wanted, node.free_cpu_milli, node.free_memory_bytes, shm, matching)
 
 
-def _room_when_empty(view: NodeView, wanted: Resources) -> int:
+def room_when_empty(view: NodeView, wanted: Resources) -> int:
     """How many such members the whole node would hold, its unusable GPUs counted as usable."""
     matching = [GPU for gpu in view.gpus if gpu_matches(gpu.gpu, wanted)]
     return _times(wanted, view.cpu_milli, view.memory_bytes, view.shm_bytes or None, matching)

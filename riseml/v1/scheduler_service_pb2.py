@@ -26,7 +26,7 @@ from riseml.v1 import scheduler_pb2 as riseml_dot_v1_dot_scheduler__pb2
 from riseml.v1 import spec_pb2 as riseml_dot_v1_dot_spec__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!riseml/v1/scheduler_service.proto\x12\triseml.v1\x1a\x19riseml/v1/scheduler.proto\x1a\x14riseml/v1/spec.proto\"B\n\x18\x45xplainExperimentRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1a\n\x12utc_offset_seconds\x18\x02 \x01(\x05\"H\n\x19\x45xplainExperimentResponse\x12+\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32\x16.riseml.v1.Explanation\"W\n\x15PlanExperimentRequest\x12\"\n\x04spec\x18\x01 \x01(\x0b\x32\x14.riseml.v1.TrainSpec\x12\x1a\n\x12utc_offset_seconds\x18\x02 \x01(\x05\"W\n\x16PlanExperimentResponse\x12+\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32\x16.riseml.v1.Explanation\x12\x10\n\x08warnings\x18\x02 \x03(\t\"C\n\x1aListSchedulerCyclesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"a\n\x1bListSchedulerCyclesResponse\x12)\n\x06\x63ycles\x18\x01 \x03(\x0b\x32\x19.riseml.v1.SchedulerCycle\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"A\n\x18GetSchedulerCycleRequest\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x15\n\rwith_snapshot\x18\x02 \x01(\x08\"c\n\x19GetSchedulerCycleResponse\x12*\n\x05\x63ycle\x18\x01 \x01(\x0b\x32\x19.riseml.v1.SchedulerCycleH\x00\x12\x12\n\x08snapshot\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"]\n\x1dListSchedulerDecisionsRequest\x12\x15\n\rexperiment_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"j\n\x1eListSchedulerDecisionsResponse\x12/\n\tdecisions\x18\x01 \x03(\x0b\x32\x1c.riseml.v1.SchedulerDecision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x80\x04\n\x10SchedulerService\x12^\n\x11\x45xplainExperiment\x12#.riseml.v1.ExplainExperimentRequest\x1a$.riseml.v1.ExplainExperimentResponse\x12U\n\x0ePlanExperiment\x12 .riseml.v1.PlanExperimentRequest\x1a!.riseml.v1.PlanExperimentResponse\x12\x64\n\x13ListSchedulerCycles\x12%.riseml.v1.ListSchedulerCyclesRequest\x1a&.riseml.v1.ListSchedulerCyclesResponse\x12`\n\x11GetSchedulerCycle\x12#.riseml.v1.GetSchedulerCycleRequest\x1a$.riseml.v1.GetSchedulerCycleResponse0\x01\x12m\n\x16ListSchedulerDecisions\x12(.riseml.v1.ListSchedulerDecisionsRequest\x1a).riseml.v1.ListSchedulerDecisionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!riseml/v1/scheduler_service.proto\x12\triseml.v1\x1a\x19riseml/v1/scheduler.proto\x1a\x14riseml/v1/spec.proto\"_\n\x18\x45xplainExperimentRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1a\n\x12utc_offset_seconds\x18\x02 \x01(\x05\x12\x1b\n\x13without_suggestions\x18\x03 \x01(\x08\"H\n\x19\x45xplainExperimentResponse\x12+\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32\x16.riseml.v1.Explanation\"W\n\x15PlanExperimentRequest\x12\"\n\x04spec\x18\x01 \x01(\x0b\x32\x14.riseml.v1.TrainSpec\x12\x1a\n\x12utc_offset_seconds\x18\x02 \x01(\x05\"W\n\x16PlanExperimentResponse\x12+\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32\x16.riseml.v1.Explanation\x12\x10\n\x08warnings\x18\x02 \x03(\t\"C\n\x1aListSchedulerCyclesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"a\n\x1bListSchedulerCyclesResponse\x12)\n\x06\x63ycles\x18\x01 \x03(\x0b\x32\x19.riseml.v1.SchedulerCycle\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"A\n\x18GetSchedulerCycleRequest\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x15\n\rwith_snapshot\x18\x02 \x01(\x08\"c\n\x19GetSchedulerCycleResponse\x12*\n\x05\x63ycle\x18\x01 \x01(\x0b\x32\x19.riseml.v1.SchedulerCycleH\x00\x12\x12\n\x08snapshot\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"]\n\x1dListSchedulerDecisionsRequest\x12\x15\n\rexperiment_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"j\n\x1eListSchedulerDecisionsResponse\x12/\n\tdecisions\x18\x01 \x03(\x0b\x32\x1c.riseml.v1.SchedulerDecision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x80\x04\n\x10SchedulerService\x12^\n\x11\x45xplainExperiment\x12#.riseml.v1.ExplainExperimentRequest\x1a$.riseml.v1.ExplainExperimentResponse\x12U\n\x0ePlanExperiment\x12 .riseml.v1.PlanExperimentRequest\x1a!.riseml.v1.PlanExperimentResponse\x12\x64\n\x13ListSchedulerCycles\x12%.riseml.v1.ListSchedulerCyclesRequest\x1a&.riseml.v1.ListSchedulerCyclesResponse\x12`\n\x11GetSchedulerCycle\x12#.riseml.v1.GetSchedulerCycleRequest\x1a$.riseml.v1.GetSchedulerCycleResponse0\x01\x12m\n\x16ListSchedulerDecisions\x12(.riseml.v1.ListSchedulerDecisionsRequest\x1a).riseml.v1.ListSchedulerDecisionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,25 +34,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'riseml.v1.scheduler_service
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXPLAINEXPERIMENTREQUEST']._serialized_start=97
-  _globals['_EXPLAINEXPERIMENTREQUEST']._serialized_end=163
-  _globals['_EXPLAINEXPERIMENTRESPONSE']._serialized_start=165
-  _globals['_EXPLAINEXPERIMENTRESPONSE']._serialized_end=237
-  _globals['_PLANEXPERIMENTREQUEST']._serialized_start=239
-  _globals['_PLANEXPERIMENTREQUEST']._serialized_end=326
-  _globals['_PLANEXPERIMENTRESPONSE']._serialized_start=328
-  _globals['_PLANEXPERIMENTRESPONSE']._serialized_end=415
-  _globals['_LISTSCHEDULERCYCLESREQUEST']._serialized_start=417
-  _globals['_LISTSCHEDULERCYCLESREQUEST']._serialized_end=484
-  _globals['_LISTSCHEDULERCYCLESRESPONSE']._serialized_start=486
-  _globals['_LISTSCHEDULERCYCLESRESPONSE']._serialized_end=583
-  _globals['_GETSCHEDULERCYCLEREQUEST']._serialized_start=585
-  _globals['_GETSCHEDULERCYCLEREQUEST']._serialized_end=650
-  _globals['_GETSCHEDULERCYCLERESPONSE']._serialized_start=652
-  _globals['_GETSCHEDULERCYCLERESPONSE']._serialized_end=751
-  _globals['_LISTSCHEDULERDECISIONSREQUEST']._serialized_start=753
-  _globals['_LISTSCHEDULERDECISIONSREQUEST']._serialized_end=846
-  _globals['_LISTSCHEDULERDECISIONSRESPONSE']._serialized_start=848
-  _globals['_LISTSCHEDULERDECISIONSRESPONSE']._serialized_end=954
-  _globals['_SCHEDULERSERVICE']._serialized_start=957
-  _globals['_SCHEDULERSERVICE']._serialized_end=1469
+  _globals['_EXPLAINEXPERIMENTREQUEST']._serialized_end=192
+  _globals['_EXPLAINEXPERIMENTRESPONSE']._serialized_start=194
+  _globals['_EXPLAINEXPERIMENTRESPONSE']._serialized_end=266
+  _globals['_PLANEXPERIMENTREQUEST']._serialized_start=268
+  _globals['_PLANEXPERIMENTREQUEST']._serialized_end=355
+  _globals['_PLANEXPERIMENTRESPONSE']._serialized_start=357
+  _globals['_PLANEXPERIMENTRESPONSE']._serialized_end=444
+  _globals['_LISTSCHEDULERCYCLESREQUEST']._serialized_start=446
+  _globals['_LISTSCHEDULERCYCLESREQUEST']._serialized_end=513
+  _globals['_LISTSCHEDULERCYCLESRESPONSE']._serialized_start=515
+  _globals['_LISTSCHEDULERCYCLESRESPONSE']._serialized_end=612
+  _globals['_GETSCHEDULERCYCLEREQUEST']._serialized_start=614
+  _globals['_GETSCHEDULERCYCLEREQUEST']._serialized_end=679
+  _globals['_GETSCHEDULERCYCLERESPONSE']._serialized_start=681
+  _globals['_GETSCHEDULERCYCLERESPONSE']._serialized_end=780
+  _globals['_LISTSCHEDULERDECISIONSREQUEST']._serialized_start=782
+  _globals['_LISTSCHEDULERDECISIONSREQUEST']._serialized_end=875
+  _globals['_LISTSCHEDULERDECISIONSRESPONSE']._serialized_start=877
+  _globals['_LISTSCHEDULERDECISIONSRESPONSE']._serialized_end=983
+  _globals['_SCHEDULERSERVICE']._serialized_start=986
+  _globals['_SCHEDULERSERVICE']._serialized_end=1498
 # @@protoc_insertion_point(module_scope)

@@ -26,18 +26,22 @@ class ExplainExperimentRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     UTC_OFFSET_SECONDS_FIELD_NUMBER: _builtins.int
+    WITHOUT_SUGGESTIONS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     utc_offset_seconds: _builtins.int
     """How far the reader's clock is ahead of UTC: times in words are told by it."""
+    without_suggestions: _builtins.bool
+    """Do not look for suggestions, which takes longer than all the rest."""
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         utc_offset_seconds: _builtins.int = ...,
+        without_suggestions: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "utc_offset_seconds", b"utc_offset_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "utc_offset_seconds", b"utc_offset_seconds", "without_suggestions", b"without_suggestions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,7 @@ import json
 import re
 import time
 
+from riseml.errors import RisemlError
 from riseml.spec.gpus import format_gpus
 from riseml.spec.units import format_duration, format_memory, format_milli
 from riseml.states import (
@@ -20,9 +21,10 @@ from riseml.states import (
     why,
     why_briefly,
 )
-from riseml.v1 import experiment_pb2, job_pb2, spec_pb2
+from riseml.v1 import experiment_pb2, job_pb2, spec_pb2, state_pb2
 from shell.command import Values
 from shell.context import Context
+from shell.explanation import estimate_lines
 from shell.recent import canonical, short
 from shell.render import (
     Column,
@@ -123,7 +125,7 @@ def _detail(context: Context, id: str) -> int:
         context.out(json_text(message))
         return 0
     if context.format == "table":
-        show_facts(context, _facts(experiment))
+        show_facts(context, _facts(experiment, _estimate(context, experiment)))
     if children:
         if context.format == "table":
             context.out()
@@ -135,7 +137,19 @@ def _detail(context: Context, id: str) -> int:
     return 0
 
 
-def _facts(experiment: experiment_pb2.Experiment) -> list[tuple[str, str]]:
+def _estimate(context: Context, experiment: experiment_pb2.Experiment) -> str:
+    """When it should start; empty if it does not wait or nobody can say."""
+    if experiment.state != state_pb2.STATE_PENDING:
+        return ""
+    try:
+        found = context.client.scheduler.explain(experiment.id, suggestions=False)
+    except RisemlError:
+        # What else there is to show is worth more than this.
+        return ""
+    return "\n".join(estimate_lines(found, time.time()))
+
+
+def _facts(experiment: experiment_pb2.Experiment, estimate: str) -> list[tuple[str, str]]:
     spec = experiment.spec
     state = state_name(experiment.state)
     detail = why(experiment.reason, experiment.message)
@@ -144,6 +158,7 @@ def _facts(experiment: experiment_pb2.Experiment) -> list[tuple[str, str]]:
         ("project", experiment.project),
         ("state", f"{state} ({detail})" if detail else state),
         ("waits", "\n".join(experiment.pending_reasons)),
+        ("estimate", estimate),
         ("parameters", "\n".join(f"{p.name} = {_value(p.value)}" for p in experiment.parameters)),
         ("created", local_time(experiment.create_time)),
         ("started", local_time(experiment.start_time)),

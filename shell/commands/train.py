@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from riseml.client import new_request_id
@@ -16,15 +17,18 @@ from riseml.v1 import experiment_pb2, experiment_service_pb2, project_pb2, state
 from shell.command import UsageError, Values
 from shell.commands.logs import LostNotice, print_lines
 from shell.context import Context
+from shell.explanation import told
 from shell.progress import Bar
 from shell.recent import short
-from shell.render import as_mapping, json_text
+from shell.render import as_mapping, json_text, plain
 
 
 def train(context: Context, values: Values) -> int:
     """Read riseml.yml, send the code, create the experiment, follow it."""
     file = context.folder / values.text("file")
     config = read_file(context, file, values.text("file"))
+    if values.flag("plan"):
+        return _plan(context, config)
     revision = _send_code(context, _root(context, file), config.spec.project)
     created = _create(context, config, revision.id)
     experiment = created.experiment
@@ -90,6 +94,22 @@ def _send_code(context: Context, root: Path, project: str) -> project_pb2.Revisi
     return revision
 
 
+def _plan(context: Context, config: Config) -> int:
+    """What would happen; no code is sent, nothing is created."""
+    try:
+        planned = context.client.scheduler.plan(config.spec)
+    except InvalidRequest as error:
+        raise _located(config, error) from error
+    if context.format == "json":
+        context.out(json_text(as_mapping(planned)))
+        return 0
+    for warning in planned.warnings:
+        context.say(f"Note: {warning}")
+    for line in told(planned.explanation, time.time()):
+        context.out(plain(line))
+    return 0
+
+
 def _create(
     context: Context, config: Config, revision_id: str
 ) -> experiment_service_pb2.CreateExperimentResponse:
@@ -98,10 +118,15 @@ def _create(
             config.spec, revision_id=revision_id, request_id=new_request_id()
         )
     except InvalidRequest as error:
-        if not error.violations:
-            raise
-        fields = [FieldError(v.path.removeprefix("spec."), v.message) for v in error.violations]
-        raise InvalidConfig(config.locate(fields)) from error
+        raise _located(config, error) from error
+
+
+def _located(config: Config, error: InvalidRequest) -> InvalidRequest | InvalidConfig:
+    """The refusal with the lines of the file that it is about, where it names fields."""
+    if not error.violations:
+        return error
+    fields = [FieldError(v.path.removeprefix("spec."), v.message) for v in error.violations]
+    return InvalidConfig(config.locate(fields))
 
 
 def _follow(context: Context, id: str, *, quiet: bool) -> int:

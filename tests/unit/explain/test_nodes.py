@@ -50,12 +50,13 @@ CASES = [
         quarantined(
             foreign(node("gpu-3", [1000] * 4 + [0, 0, 1000, 1000]), 7, 812, "ana"),
             6,
-            "XID 79, 10:12",
+            "xid_79",
+            NOON - 1.8 * HOUR,
         ),
         gang(1, resources(8000)),
         BUSY,
         "gpu-3 has 4 of 8 GPUs free: 2 are held by paul.17 until about 14:00, 1 is quarantined "
-        "(XID 79, 10:12), 1 is used by process 812 of user ana that RiseML did not start (2Gi).",
+        "(XID 79, 10:12), 1 is used by process 812 of user ana that RiseML did not start (2 GiB).",
         (running("paul.17", ("gpu-3", (4, 5)), hours=3),),
     ),
     Case(
@@ -71,8 +72,17 @@ CASES = [
         node("n1", [0]),
         gang(1, resources(1000)),
         BUSY,
-        "n1 has its GPU not free: 1 is held by bo.4, which is being stopped and gone by 12:01.",
+        "n1 has its GPU not free: 1 is held by bo.4, which is being stopped and is gone by 12:01.",
         (running("bo.4", ("n1", (0,)), hours=9, stopping_until=NOON + 60),),
+    ),
+    Case(
+        "being stopped for another",
+        node("n1", [0]),
+        gang(1, resources(1000)),
+        BUSY,
+        "n1 has its GPU not free: 1 is held by bo.4, which makes room for ana.9 and is gone by "
+        "12:01.",
+        (running("bo.4", ("n1", (0,)), stopping_until=NOON + 60, stopping_for="ana.9"),),
     ),
     Case(
         "past its time",
@@ -145,12 +155,13 @@ CASES = [
             3,
             {"foreign_memory_bytes": 1 << 30},
             usable=False,
+            unusable_reason="used by process 1 of user eve",
         ),
         FOUR,
         PendingCode.GPUS_UNUSABLE,
         "n1 has 1 of 5 GPUs free: 1 is lost (fell off the bus), 1 is in probation: it has to pass "
-        "a test first, 1 is used by a process that RiseML did not start (1Gi), 1 is in an unknown "
-        "state (telemetry is late).",
+        "a test first, 1 is used by process 1 of user eve, 1 is in an unknown state (telemetry is "
+        "late).",
     ),
     Case(
         "another model",
@@ -264,12 +275,12 @@ def test_node(case: Case) -> None:
     trace = node_trace(case.view, case.code, kept=case.kept, given=case.given)
     holdings = Holdings(seen(case.gang, [case.view], [trace], gangs=case.running).snapshot)
     judged = judge_node(case.view, trace, case.gang, hardest(case.gang), holdings, CLOCK)
-    assert judged.verdict.message == case.words
-    assert judged.verdict.fits is (case.code is None)
+    assert judged.verdict().message == case.words
+    assert judged.verdict().fits is (case.code is None)
 
 
 def test_each_gpu_has_a_code_and_a_time() -> None:
-    view = quarantined(node("n1", [1000, 0, 0, 200, 1000, 1000]), 4, "XID 79")
+    view = quarantined(node("n1", [1000, 0, 0, 200, 1000, 1000]), 4, "xid_79")
     held = (
         running("bo.1", ("n1", (1,)), hours=3),
         running("bo.2", ("n1", (2,))),
@@ -279,7 +290,7 @@ def test_each_gpu_has_a_code_and_a_time() -> None:
     wanted = gang(1, resources(1000))
     trace = node_trace(view, None, kept={5: "ana.9"})
     holdings = Holdings(seen(wanted, [view], [trace], gangs=held).snapshot)
-    gpus = judge_node(view, trace, wanted, hardest(wanted), holdings, CLOCK).verdict.gpus
+    gpus = judge_node(view, trace, wanted, hardest(wanted), holdings, CLOCK).gpus()
     assert [(one.code, one.free_milli, one.experiment_ids, one.free_time) for one in gpus] == [
         (GpuCode.FREE, 1000, (), NOON),
         (GpuCode.HELD, 0, ("bo.1",), NOON + 2 * HOUR),
@@ -299,7 +310,7 @@ def test_a_share_is_free_as_soon_as_enough_of_it_is() -> None:
     wanted = gang(1, resources(500))
     trace = node_trace(view, BUSY)
     holdings = Holdings(seen(wanted, [view], [trace], gangs=held).snapshot)
-    (gpu,) = judge_node(view, trace, wanted, hardest(wanted), holdings, CLOCK).verdict.gpus
+    (gpu,) = judge_node(view, trace, wanted, hardest(wanted), holdings, CLOCK).gpus()
     assert gpu.free_time == NOON + HOUR
 
 
@@ -326,7 +337,7 @@ def test_nodes_that_are_alike_are_told_together_nearest_first() -> None:
         "about 14:00.",
         "  The others: gpu-01, gpu-02, gpu-03 and 36 more.",
         "2 nodes like old-0: each has no H100 GPU.",
-        "  The others: old-1.",
+        "  The other: old-1.",
     ]
 
 
@@ -340,7 +351,7 @@ def test_of_equal_lack_the_node_that_is_free_first_comes_first() -> None:
     ]
     picture = seen(wanted, views, [node_trace(view, BUSY) for view in views], gangs=held)
     judged = judge_nodes(picture.trace, picture.views, Holdings(picture.snapshot), CLOCK)
-    assert [one.verdict.node_name for one in judged] == ["n2", "n1", "n0"]
+    assert [one.name for one in judged] == ["n2", "n1", "n0"]
 
 
 def test_a_long_list_of_kinds_is_cut() -> None:

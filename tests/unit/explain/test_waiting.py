@@ -157,7 +157,6 @@ CASES = [
                 running(
                     "bo.1",
                     ("n1", (2, 3)),
-                    checkpoint_time=NOON - 600,
                     grace_period_seconds=120.0,
                 )
             ],
@@ -168,12 +167,36 @@ CASES = [
         ),
         "ana.17 starts as soon as others have made room for it.",
         (
-            "bo.1 makes room for it and is gone by 12:02; it saved a checkpoint at 11:50 (lost: 20 "
-            "GPU-minutes).",
+            "bo.1 makes room for it and is gone by 12:02 (lost: 20 GPU-minutes).",
             "bo.gone makes room for it (lost: no work).",
             "n1 has 2 of 4 GPUs free: 2 are held by bo.1 with no known end.",
             ORDER_LINE,
         ),
+    ),
+    Case(
+        "others are on their way out for it",
+        seen(
+            FOUR,
+            [N1],
+            NODES,
+            [PendingReason(PendingCode.PREEMPTING, "bo.1 makes room for it, within 30s"), BUSY],
+        ),
+        "ana.17 starts as soon as others have made room for it: bo.1 makes room for it, within "
+        "30s.",
+        (NODE_LINE, ORDER_LINE),
+    ),
+    Case(
+        "its queue may never hold so much",
+        seen(
+            FOUR,
+            [N1],
+            NODES,
+            [PendingReason(PendingCode.QUEUE_LIMIT, "Queue default may hold 2 GPUs at once")],
+            impossible=True,
+        ),
+        "ana.17 asks for 4 GPUs, 1 CPU and 1Gi on one node, and its queue may never hold so much: "
+        "queue default may hold 2 GPUs at once. It waits in case that changes.",
+        (NODE_LINE, ORDER_LINE),
     ),
     Case(
         "its place was gone when it came to it",

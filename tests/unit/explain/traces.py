@@ -79,11 +79,11 @@ def with_gpu(view: NodeView, position: int, change: Mapping[str, Any], **more: A
     return replace(view, gpus=tuple(gpus))
 
 
-def quarantined(view: NodeView, position: int, why: str) -> NodeView:
+def quarantined(view: NodeView, position: int, why: str, since: float | None = None) -> NodeView:
     return with_gpu(
         view,
         position,
-        {"health": "QUARANTINED", "health_message": why},
+        {"health": "QUARANTINED", "health_reason": why, "health_time": since},
         usable=False,
         unusable_reason=why,
     )
@@ -98,7 +98,7 @@ def foreign(view: NodeView, position: int, pid: int, user: str) -> NodeView:
             "foreign_processes": (ForeignProcess(pid, user, 2 << 30),),
         },
         usable=False,
-        unusable_reason="used by a process that RiseML did not start (2048 MiB)",
+        unusable_reason=f"used by process {pid} of user {user} that RiseML did not start (2 GiB)",
     )
 
 

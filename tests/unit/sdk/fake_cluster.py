@@ -19,6 +19,8 @@ from riseml.v1 import (
     project_pb2,
     queue_pb2,
     queue_service_pb2,
+    scheduler_pb2,
+    scheduler_service_pb2,
     state_pb2,
     telemetry_pb2,
     user_pb2,
@@ -75,6 +77,14 @@ class FakeCluster:
         self.changes: list[experiment_pb2.Experiment] = []
         self.logs: dict[str, bytes] = {}
         self.log_ended: set[str] = set()
+        self.explanations: dict[str, scheduler_pb2.Explanation] = {}
+        self.planned = scheduler_service_pb2.PlanExperimentResponse()
+        self.cycles: list[scheduler_pb2.SchedulerCycle] = []
+        """Newest first."""
+        self.recording = b""
+        self.decisions: list[scheduler_pb2.SchedulerDecision] = []
+        self.offsets: list[int] = []
+        """utc_offset_seconds that came with questions."""
         self.chunk_bytes = 7
         self.cut_logs_after: list[int] = []
         """Each TailLogs breaks after so many chunks; then no more."""

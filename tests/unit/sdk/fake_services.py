@@ -29,6 +29,8 @@ from riseml.v1 import (
     queue_pb2,
     queue_service_pb2,
     queue_service_pb2_grpc,
+    scheduler_service_pb2,
+    scheduler_service_pb2_grpc,
     state_pb2,
     storage_service_pb2,
     storage_service_pb2_grpc,
@@ -309,6 +311,57 @@ class _Experiments(experiment_service_pb2_grpc.ExperimentServiceServicer):
         return experiment_service_pb2.KillExperimentResponse(experiment=killed)
 
 
+class _Scheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._cluster = cluster
+
+    def ExplainExperiment(self, request: Any, context: Any) -> Any:
+        cluster = self._cluster
+        cluster.enter("ExplainExperiment", context)
+        cluster.offsets.append(request.utc_offset_seconds)
+        found = cluster.explanations.get(request.id)
+        if found is None:
+            refuse(context, grpc.StatusCode.NOT_FOUND, f"There is no {request.id}.", "NOT_FOUND")
+        return scheduler_service_pb2.ExplainExperimentResponse(explanation=found)
+
+    def PlanExperiment(self, request: Any, context: Any) -> Any:
+        cluster = self._cluster
+        cluster.enter("PlanExperiment", context)
+        cluster.specs.append(request.spec)
+        return cluster.planned
+
+    def ListSchedulerCycles(self, request: Any, context: Any) -> Any:
+        """Pages of one, so that every list has to page."""
+        self._cluster.enter("ListSchedulerCycles", context)
+        first = int(request.page_token or 0)
+        return scheduler_service_pb2.ListSchedulerCyclesResponse(
+            cycles=self._cluster.cycles[first : first + 1],
+            next_page_token=str(first + 1) if first + 1 < len(self._cluster.cycles) else "",
+        )
+
+    def GetSchedulerCycle(self, request: Any, context: Any) -> Any:
+        cluster = self._cluster
+        cluster.enter("GetSchedulerCycle", context)
+        numbers = [request.number or cluster.cycles[0].number]
+        found = [one for one in cluster.cycles if one.number in numbers]
+        if not found:
+            refuse(context, grpc.StatusCode.NOT_FOUND, "There is no such cycle.", "NOT_FOUND")
+        yield scheduler_service_pb2.GetSchedulerCycleResponse(cycle=found[0])
+        half = len(cluster.recording) // 2
+        for part in (cluster.recording[:half], cluster.recording[half:]):
+            if request.with_snapshot:
+                yield scheduler_service_pb2.GetSchedulerCycleResponse(snapshot=part)
+
+    def ListSchedulerDecisions(self, request: Any, context: Any) -> Any:
+        self._cluster.enter("ListSchedulerDecisions", context)
+        mine = [d for d in self._cluster.decisions if d.experiment_id == request.experiment_id]
+        first = int(request.page_token or 0)
+        return scheduler_service_pb2.ListSchedulerDecisionsResponse(
+            decisions=mine[first : first + 1],
+            next_page_token=str(first + 1) if first + 1 < len(mine) else "",
+        )
+
+
 class _Logs(log_service_pb2_grpc.LogServiceServicer):
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster
@@ -452,6 +505,7 @@ def serving(cluster: FakeCluster) -> Iterator[str]:
     experiment_service_pb2_grpc.add_ExperimentServiceServicer_to_server(
         _Experiments(cluster), server
     )
+    scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(_Scheduler(cluster), server)
     log_service_pb2_grpc.add_LogServiceServicer_to_server(_Logs(cluster), server)
     storage_service_pb2_grpc.add_StorageServiceServicer_to_server(_Storage(cluster), server)
     port = server.add_insecure_port("127.0.0.1:0")
