@@ -1,7 +1,7 @@
 """Lets the scheduler decide on made-up clusters, and prints as JSON what it took.
 
-    python -m benchmarks.scheduler.deciding one-by-one NODES JOBS [POLICY]
-    python -m benchmarks.scheduler.deciding at-once NODES JOBS [POLICY]
+python -m benchmarks.scheduler.deciding one-by-one NODES JOBS [POLICY]
+python -m benchmarks.scheduler.deciding at-once NODES JOBS [POLICY]
 """
 
 from __future__ import annotations

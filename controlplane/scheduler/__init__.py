@@ -1,8 +1,12 @@
 """PURE: `cycle.schedule(snapshot, now) -> Plan`. Which job goes where, and why the others wait.
 
 The values it takes and gives are in `controlplane/domain/plan.py`. One cycle reads top to bottom in
-`cycle.py`; `policy.py` says what can be chosen of it, `order.py` who comes first, `room.py` is the
-copy of the cluster that gangs are tried on, `feasibility.py` says what fits, `scoring.py` which
-place is best, `reservation.py` keeps large gangs from starving, `reasons.py` puts into words why
-something waits.
+`cycle.py`; `policy.py` says what can be chosen of it, `order.py` who comes first, `feasibility.py`
+what fits, `reservation.py` and `timeline.py` keep large gangs from starving, `preemption.py` says
+who makes room, and `reasons.py` puts into words why something waits.
+
+`room.py` is the copy of the cluster that gangs are tried on. Within it `table.py` has the nodes as
+rows of arrays; `packing.py` places gangs; `candidates.py` finds the best node with `scoring.py`,
+which asks `worth.py` what leftovers are worth to the jobs of `demand.py`; `topology.py` chooses
+among the GPUs of a node; `survey.py` says of all nodes what stands in the way.
 """
