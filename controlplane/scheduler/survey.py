@@ -91,7 +91,7 @@ def survey(table: NodeTable, wanted: Resources, count: int, ports: int, key: Eli
     ever = np.full(len(table.nodes), ANY_NUMBER)
     _at_most(ever, table.total_cpu, wanted.cpu_milli)
     _at_most(ever, table.total_memory, wanted.memory_bytes)
-    _at_most(ever, np.where(counted, table.total_shm, ANY_NUMBER << 30), wanted.shm_bytes)
+    _at_most(ever, table.total_shm, wanted.shm_bytes, counted)
     if 0 < gpus < GPU:
         np.minimum(ever, here * (GPU // gpus), out=ever)
     else:
@@ -119,7 +119,7 @@ def survey(table: NodeTable, wanted: Resources, count: int, ports: int, key: Eli
     seen.less((PendingCode.PORTS_BUSY, What.PORTS), table.ports, ports)
     _at_most(now, cpu, wanted.cpu_milli)
     _at_most(now, memory, wanted.memory_bytes)
-    _at_most(now, table.shm, wanted.shm_bytes)
+    _at_most(now, table.shm, wanted.shm_bytes, counted)
     _at_most(now, table.ports, ports)
     room_now = int(now[seen.nothing].sum())
     for row in mixed:
@@ -136,10 +136,13 @@ def survey(table: NodeTable, wanted: Resources, count: int, ports: int, key: Eli
     return Survey(wanted, count, room_now, room_ever, seen.obstacles())
 
 
-def _at_most(found: Ints, available: Ints, each: int) -> None:
+def _at_most(found: Ints, available: Ints, each: int, where: Flags | None = None) -> None:
     """No more than what is available suffices for."""
     if each:
-        np.minimum(found, available // each, out=found)
+        enough_for = available // each
+        if where is not None:
+            enough_for = np.where(where, enough_for, ANY_NUMBER)
+        np.minimum(found, enough_for, out=found)
 
 
 class _Seen:
