@@ -86,6 +86,11 @@ class ExperimentService(experiment_service_pb2_grpc.ExperimentServiceServicer):
             return []
         # No cycle has come to it yet.
         gang = gang_request(one, [job for job in cluster.jobs_of(first) if job.rank >= 0], ())
+        # A new picture of the cluster is made only for what the last one could not hold.
+        cycle = self._backend.runtime.cycles.newest()
+        seen = cycle.snapshot if cycle is not None else None
+        if seen is not None and could_ever_hold(seen.nodes, gang):
+            return []
         possible = could_ever_hold(cluster.snapshot().nodes, gang)
         return [] if possible else [impossible_warning(())]
 

@@ -244,6 +244,26 @@ async def test_running_and_ended_ones_tell_why_there_even_after_a_restart(tmp_pa
         assert [one.cycle_number for one in decisions.decisions] == [1, 2]
 
 
+async def test_an_estimate_is_compared_with_what_came(tmp_path: Path) -> None:
+    async with world(tmp_path) as cluster:
+        for number in (1, 2, 3):
+            await cluster.submit(spec(4, max_duration_seconds=3600))
+            await cluster.considered(f"ana.{number}")
+        await cluster.run("ana.1.train.1-1")
+        told = (await cluster.why("2")).estimate
+        assert told.earliest_time.seconds < told.latest_time.seconds
+        assert told.past_count == 0
+        started = asyncio.Event()
+        cycles = cluster.runtime.cycles
+        cycles.observers.append(lambda one: "ana.2" in one.applied.started and started.set())
+        await cluster.end("ana.1.train.1-1")
+        await asyncio.wait_for(started.wait(), 10)
+        # Foretold by its reservation and by `why`, and off by less than the hour it was within.
+        again = (await cluster.why("3")).estimate
+        assert again.past_count >= 1
+        assert 0 <= again.past_median_error_seconds <= again.past_p90_error_seconds < 3700
+
+
 async def test_others_learn_what_is_held_and_nothing_more(tmp_path: Path) -> None:
     async with world(tmp_path) as cluster:
         await cluster.submit(spec(2), "bo")
