@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.cycles import PlannedCycle
+from controlplane.cycles import Cycle, PlannedCycle
 from controlplane.decisions import DecisionLog
 from controlplane.domain.effects import PlanApplied
 from controlplane.domain.errors import InvalidRequest, NotFound, PermissionDenied
@@ -254,8 +254,12 @@ async def test_an_estimate_is_compared_with_what_came(tmp_path: Path) -> None:
         assert told.earliest_time.seconds < told.latest_time.seconds
         assert told.past_count == 0
         started = asyncio.Event()
-        cycles = cluster.runtime.cycles
-        cycles.observers.append(lambda one: "ana.2" in one.applied.started and started.set())
+
+        def note(cycle: Cycle) -> None:
+            if "ana.2" in cycle.applied.started:
+                started.set()
+
+        cluster.runtime.cycles.observers.append(note)
         await cluster.end("ana.1.train.1-1")
         await asyncio.wait_for(started.wait(), 10)
         # Foretold by its reservation and by `why`, and off by less than the hour it was within.
