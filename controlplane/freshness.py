@@ -40,6 +40,7 @@ class Freshness:
         self._standings: dict[str, _Standing] = {}
         # When each node's last trouble ended, and how often it came back. Outlives connections.
         self._troubles: dict[str, tuple[float, int]] = {}
+        self._looked = 0.0
 
     def connected(self, node_name: str, late: bool, now: float) -> None:
         """A session began; `late` is what the reactor has in mind, from the session before."""
@@ -70,8 +71,12 @@ class Freshness:
             self._troubles[node_name] = (now, self._doublings(node_name))
 
     def changes(self, now: float) -> list[tuple[str, bool]]:
-        """Nodes that are late, or are no more, of which the reactor has another idea."""
+        """Nodes that are late, or are no more, of which the reactor has another idea.
+
+        To be asked several times within the patience.
+        """
         found = []
+        self._forgive_own_absence(now)
         for name, standing in self._standings.items():
             if not standing.late and now - standing.heard > self.late_seconds:
                 standing.late = True
@@ -83,6 +88,13 @@ class Freshness:
             if standing.late is not standing.said_late:
                 found.append((name, standing.late))
         return found
+
+    def _forgive_own_absence(self, now: float) -> None:
+        """Who did not look for long cannot say who was silent: samples may wait to be read."""
+        absent, self._looked = now - self._looked, now
+        if absent > self.late_seconds / 2:
+            for standing in self._standings.values():
+                standing.heard = max(standing.heard, now - self.late_seconds / 2)
 
     def told(self, changes: Iterable[tuple[str, bool]]) -> None:
         """The reactor knows of these."""

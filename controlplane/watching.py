@@ -39,15 +39,20 @@ async def watch_freshness(runtime: Runtime, freshness: Freshness) -> None:
     step = min(1.0, freshness.late_seconds / 5)
     while True:
         await asyncio.sleep(step)
-        for node_name, late in freshness.changes(time.monotonic()):
-            try:
-                await runtime.submit(NodeTelemetryLate(node_name, late))
-            except DomainError as fault:
-                # It stands among the changes the next time as well.
-                logger.warning("that telemetry of %s is late: %s", node_name, fault.message)
-                break
-            freshness.told([(node_name, late)])
-            logger.info("telemetry of node %s %s", node_name, "is late" if late else "comes again")
+        changes = freshness.changes(time.monotonic())
+        await asyncio.gather(*(_tell(runtime, freshness, *change) for change in changes))
+
+
+async def _tell(runtime: Runtime, freshness: Freshness, node_name: str, late: bool) -> None:
+    words = "is late" if late else "comes again"
+    try:
+        await runtime.submit(NodeTelemetryLate(node_name, late))
+    except DomainError as fault:
+        # It stands among the changes the next time as well.
+        logger.warning("telemetry of node %s %s: %s", node_name, words, fault.message)
+        return
+    freshness.told([(node_name, late)])
+    logger.info("telemetry of node %s %s", node_name, words)
 
 
 async def watch_idleness(runtime: Runtime, idleness: Idleness) -> None:

@@ -76,9 +76,21 @@ def test_old_trouble_is_forgiven() -> None:
 def test_what_the_reactor_was_not_told_is_said_again() -> None:
     freshness = Freshness(PATIENCE)
     freshness.connected("n1", False, 0.0)
+    for second in range(1, 11):
+        assert freshness.changes(float(second)) == []
     assert freshness.changes(11.0) == freshness.changes(12.0) == [("n1", True)]
     freshness.told([("n1", True)])
     assert freshness.changes(13.0) == []
+
+
+def test_nodes_are_not_late_because_nobody_listened() -> None:
+    freshness = Freshness(PATIENCE)
+    for name in ("n1", "n2"):
+        freshness.connected(name, False, 0.0)
+    assert freshness.changes(1.0) == []
+    assert freshness.changes(100.0) == [], "their samples wait to be read"
+    freshness.sampled("n1", 101.0)
+    assert [freshness.changes(100.0 + second) for second in range(2, 7)][-1] == [("n2", True)]
 
 
 def test_nothing_is_decided_of_nodes_without_a_session() -> None:
