@@ -30,12 +30,14 @@ def estimate_lines(explanation: scheduler_pb2.Explanation, now: float) -> list[s
     basis = f": {estimate.basis}" if estimate.basis else ""
     line = f"It should start {when(estimate, now)}{basis}"
     lines = [line if line.endswith(".") else f"{line}."]
-    if estimate.past_count:
-        count = estimate.past_count
+    half = span(estimate.past_median_error_seconds)
+    most = span(estimate.past_p90_error_seconds)
+    if estimate.past_count == 1:
+        lines.append(f"  The one earlier estimate was off by {half}.")
+    elif estimate.past_count:
         lines.append(
-            f"  Of {count} earlier estimate{'' if count == 1 else 's'} half were off by "
-            f"{span(estimate.past_median_error_seconds)} or less, nine of ten by "
-            f"{span(estimate.past_p90_error_seconds)} or less."
+            f"  Of {estimate.past_count} earlier estimates half were off by {half} or less, nine "
+            f"of ten by {most} or less."
         )
     return lines
 
@@ -48,7 +50,9 @@ def when(estimate: scheduler_pb2.StartEstimate, now: float) -> str:
     latest = clock_time(estimate.latest_time, now)
     if earliest == latest:
         return f"at about {earliest}"
-    return f"between {earliest} and {latest}"
+    # A day is named once.
+    day, space, _ = earliest.rpartition(" ")
+    return f"between {earliest} and {latest.removeprefix(day + space)}"
 
 
 def clock_time(stamp: Timestamp, now: float) -> str:

@@ -46,7 +46,7 @@ def explain_plan(
         experiment_id=name,
         state=State.PENDING,
         summary=_summary(seen),
-        lines=tuple(waiting_lines(seen, judged, clock)),
+        lines=tuple(waiting_lines(seen, judged, clock, would=True)),
         reasons=trace.reasons,
         members=() if trace.reservation is None else trace.reservation.members,
         nodes=tuple([one.verdict() for one in judged[:NODES_LISTED]]),

@@ -137,45 +137,53 @@ def _has(reasons: Sequence[PendingReason], code: PendingCode) -> bool:
     return any(reason.code is code for reason in reasons)
 
 
-def waiting_lines(seen: Seen, judged: Sequence[JudgedNode], clock: Clock) -> list[str]:
-    """All but the summary: what else stands in the way, who makes room, nodes, the order."""
+def waiting_lines(
+    seen: Seen, judged: Sequence[JudgedNode], clock: Clock, *, would: bool = False
+) -> list[str]:
+    """All but the summary: what else stands in the way, who makes room, nodes, the order.
+
+    `would`: of an experiment that is not created.
+    """
     trace = seen.trace
     rest = trace.reasons[1:] if judged else trace.reasons
     lines = [
         sentence(reason.message) for reason in rest if not judged or reason.code not in _OF_NODES
     ]
-    lines += eviction_lines(trace.evictions, seen.snapshot, clock)
+    lines += eviction_lines(trace.evictions, seen.snapshot, clock, would=would)
     if trace.reservation is not None:
-        lines.append(_own_reservation(trace.reservation, clock))
+        lines.append(_own_reservation(trace.reservation, clock, would))
     lines += told(judged)
     lines += _others_reservations(seen, judged, clock)
-    lines += _order_lines(trace)
+    lines += _order_lines(trace, would)
     return lines
 
 
-def eviction_lines(evictions: Sequence[Eviction], snapshot: Snapshot, clock: Clock) -> list[str]:
+def eviction_lines(
+    evictions: Sequence[Eviction], snapshot: Snapshot, clock: Clock, *, would: bool = False
+) -> list[str]:
     """Who has to make room, until when, and what is lost."""
     running = {gang.experiment_id: gang for gang in snapshot.running}
     lines = []
     for eviction in evictions:
         gang = running.get(eviction.experiment_id)
-        text = f"{eviction.experiment_id} makes room for it"
+        text = f"{eviction.experiment_id} {'would make' if would else 'makes'} room for it"
         if gang is not None:
             gone = clock.at(clock.now + gang.grace_period_seconds)
-            text += f" and is gone by {gone}"
+            text += f" and {'be' if would else 'is'} gone by {gone}"
         lines.append(f"{text} (lost: {gpu_time(eviction.lost_gpu_seconds)}).")
     return lines
 
 
-def _own_reservation(kept: Reservation, clock: Clock) -> str:
+def _own_reservation(kept: Reservation, clock: Clock, would: bool) -> str:
     where = listed(kept.node_names) if kept.node_names else "the cluster"
+    is_kept = "would be kept" if would else "is kept"
     if not isfinite(kept.start_time):
         return (
-            f"What becomes free on {where} is kept for it; nobody knows when that will be enough, "
-            "for some that run there name no max_duration."
+            f"What becomes free on {where} {is_kept} for it; nobody knows when that will be "
+            "enough, for some that run there name no max_duration."
         )
     return (
-        f"Room is kept for it on {where} from about {clock.at(kept.start_time)} on; until then "
+        f"Room {is_kept} for it on {where} from about {clock.at(kept.start_time)} on; until then "
         "others use it only if they end before."
     )
 
@@ -206,15 +214,12 @@ def _others_reservations(seen: Seen, judged: Sequence[JudgedNode], clock: Clock)
     return lines
 
 
-def _order_lines(trace: DecisionTrace) -> list[str]:
+def _order_lines(trace: DecisionTrace, would: bool) -> list[str]:
     order, gang = trace.order, trace.gang
-    if order.before:
-        before = counted(order.before, "experiment")
-        came = f"{before} came before it in this cycle"
-        if order.before_in_queue < order.before:
-            came += f", {order.before_in_queue} of its own queue"
-    else:
-        came = "Nobody came before it in this cycle"
+    who = counted(order.before, "experiment") if order.before else "Nobody"
+    came = f"{who} would come before it" if would else f"{who} came before it in this cycle"
+    if order.before_in_queue < order.before:
+        came += f", {order.before_in_queue} of its own queue"
     held = format_milli(order.queue_held.gpu_milli)
     queue = (
         f"Queue {gang.queue} held {held} {'GPU' if order.queue_held.gpu_milli == GPU else 'GPUs'}, "

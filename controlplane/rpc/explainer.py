@@ -34,6 +34,7 @@ from controlplane.explain.running import (
     explain_foreign,
     explain_running,
     explain_turn,
+    history,
 )
 from controlplane.explain.sets import CHILDREN_TOLD, explain_set
 from controlplane.explain.suggest import suggest
@@ -107,9 +108,13 @@ class Explainer:
             answer = await self._waiting(experiment, suggestions)
             if answer is not None:
                 estimate = self._told(experiment.id, answer)
-                return await self._in_thread(
+                found = await self._in_thread(
                     explain_waiting, answer.seen, clock, estimate, answer.suggestions or ()
                 )
+                if experiment.generation:
+                    past = history(await self.records(experiment.id), clock)
+                    found = replace(found, lines=(*past, *found.lines))
+                return found
             experiment = await self._backend.experiment(experiment.id)
         if experiment.state is State.CREATED:
             return await self._turn(experiment)

@@ -277,13 +277,26 @@ class Cycle:
             made = self._preemption.make_room(gang, kind, style, seconds)
             if made is not None:
                 evictions, opening = made
-                self._evictions.extend(evictions)
+                self._note_evictions(evictions)
                 self._reserve(gang, line, opening)
                 return True
         if opening is not None and (may_reserve or self._was_preempted_for(gang, opening)):
             self._reserve(gang, line, opening)
             return True
         return opening is None and may_reserve and self._reserve_open_ended(gang, line)
+
+    def _note_evictions(self, evictions: Sequence[Eviction]) -> None:
+        self._evictions.extend(evictions)
+        if self._policy.explain:
+            victims = {one.experiment_id for one in evictions}
+            running = {
+                one.experiment_id: one
+                for one in self._snapshot.running
+                if one.experiment_id in victims
+            }
+            self._decisions.extend(
+                [decisions.preempted(running[one.experiment_id], one) for one in evictions]
+            )
 
     def _may_reserve(self, line: Line, first_served: bool) -> bool:
         match self._policy.backfill:

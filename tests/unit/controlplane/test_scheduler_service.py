@@ -244,6 +244,23 @@ async def test_running_and_ended_ones_tell_why_there_even_after_a_restart(tmp_pa
         assert [one.cycle_number for one in decisions.decisions] == [1, 2]
 
 
+async def test_a_preempted_one_is_told_for_whom_and_what_was_lost(tmp_path: Path) -> None:
+    async with world(tmp_path) as cluster:
+        await cluster.submit(spec(4, priority=10))
+        await cluster.run("ana.1.train.1-1")
+        await cluster.submit(spec(4, priority=90), "bo")
+        await cluster.considered("bo.1")
+        making_room = await cluster.why("1")
+        assert "made room for bo.1" in making_room.summary
+        await cluster.end("ana.1.train.1-1")
+        await cluster.considered("ana.1")
+        found = await cluster.why("1")
+        assert found.state == state_pb2.STATE_PENDING
+        assert found.lines[0] == "It was preempted 1 time:"
+        assert "made room for bo.1: its priority is 90, this one's 10" in found.lines[1]
+        assert "of work since it started are lost" in found.lines[1]
+
+
 async def test_an_estimate_is_compared_with_what_came(tmp_path: Path) -> None:
     async with world(tmp_path) as cluster:
         for number in (1, 2, 3):

@@ -50,7 +50,9 @@ def test_what_fits_is_told_where_and_why_there() -> None:
 def test_who_would_make_room_is_told_with_the_loss() -> None:
     found = planned(FULL, gang(7, resources(4000), submit_time=NOON, priority=50))
     assert found.summary == "It would start as soon as 1 running experiment made room for it."
-    assert found.lines[0] == "bo.1 makes room for it and is gone by 12:01 (lost: 4.0 GPU-hours)."
+    assert (
+        found.lines[0] == "bo.1 would make room for it and be gone by 12:01 (lost: 4.0 GPU-hours)."
+    )
     (eviction,) = found.evictions
     assert (eviction.experiment_id, eviction.for_experiment_id) == ("bo.1", "ana.7")
     assert eviction.lost_gpu_seconds == 4 * 3600
@@ -62,8 +64,8 @@ def test_nobody_makes_room_for_the_same_priority() -> None:
     assert found.summary.startswith("It would wait for 4 GPUs, 1 CPU and 1Gi on one node: ")
     assert not found.evictions and found.estimate == ESTIMATE
     assert (
-        "Room is kept for it on n1 from about 14:01 on; until then others use it only if they "
-        "end before." in found.lines
+        "Room would be kept for it on n1 from about 14:01 on; until then others use it only if "
+        "they end before." in found.lines
     )
 
 

@@ -157,6 +157,20 @@ def test_estimates_in_words(explanation: scheduler_pb2.Explanation, words: list[
     assert estimate_lines(explanation, NOW) == words
 
 
+def test_a_day_is_named_once() -> None:
+    day = NOW + 3 * 86_400
+    (line,) = estimate_lines(estimate(day, day + 60), NOW)
+    date = datetime.fromtimestamp(day).strftime("%Y-%m-%d")
+    assert line == f"It should start between {date} {local(day)} and {local(day + 60)}."
+
+
+def test_one_earlier_estimate_is_no_statistic() -> None:
+    told = estimate(NOW)
+    told.estimate.past_count = 1
+    told.estimate.past_median_error_seconds = 90
+    assert estimate_lines(told, NOW)[1] == "  The one earlier estimate was off by 1m30s."
+
+
 def test_a_time_on_another_day_has_a_date() -> None:
     (line,) = estimate_lines(estimate(NOW, NOW + 3 * 86_400), NOW)
     assert datetime.fromtimestamp(NOW + 3 * 86_400).strftime("and %Y-%m-%d") in line
