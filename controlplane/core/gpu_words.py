@@ -56,7 +56,8 @@ def _sick_words(gpu: Gpu) -> str:
     words = gpu.health_message or short_reason(gpu.health_reason) or gpu.health.lower()
     sick = gpu.health in (GpuHealthName.QUARANTINED, GpuHealthName.LOST)
     if sick and gpu.health_time is not None and gpu.health_reason != TEST_FAILED:
-        return f"{words} (since {moment(gpu.health_time)})"
+        # What an admin has to do about it follows, and is of no use to those who wait.
+        return f"{words.partition(';')[0]} (since {moment(gpu.health_time)})"
     return words
 
 

@@ -90,7 +90,9 @@ def _gpu(node: node_pb2.Node, gpu: node_pb2.Gpu) -> str:
     parts = [f"{gpu.index}: {gpu.name or gpu.model}, {format_memory(gpu.memory_bytes)}"]
     if gpu.simulated:
         parts.append("simulated")
-    parts.append(gpu_health(gpu).lower())
+    sick = gpu.health != node_pb2.GPU_HEALTH_HEALTHY and gpu.HasField("health_time")
+    since = f" since {local_time(gpu.health_time)}" if sick else ""
+    parts.append(f"{gpu_health(gpu).lower()}{since}")
     if gpu.health_message or gpu.health_reason:
         parts.append(gpu.health_message or gpu.health_reason)
     parts += [f"{format_milli(a.milli)} to {a.attempt_id}" for a in used]

@@ -36,8 +36,19 @@ ANA = ForeignProcess(812, "ana", 3 * GIB)
             used(300 * MIB, ForeignProcess(7, "", 300 * MIB)),
             "used by process 7 that RiseML did not start (300 MiB)",
         ),
+        (
+            gpu(
+                "g0",
+                health="QUARANTINED",
+                health_reason="xid_48",
+                health_message="XID 48: double-bit ECC error; reset the GPU",
+                health_time=1_764_065_520.0,
+            ),
+            "XID 48: double-bit ECC error (since 25 Nov 10:12 UTC)",
+        ),
+        (gpu("g0", health="UNKNOWN", health_reason="late"), "late"),
         (used(GIB), "used by a process that RiseML did not start (1.0 GiB)"),
     ],
 )
-def test_a_foreign_process_is_named(shown: Gpu, words: str) -> None:
+def test_a_gpu_that_is_given_to_nobody_says_why(shown: Gpu, words: str) -> None:
     assert unusable_reason(shown) == words
