@@ -252,7 +252,7 @@ def view_of(name: str, free: list[int], model: str, cpus: int) -> NodeView:
     return replace(view, gpus=tuple(gpus))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(deadline=None)
 @given(
     st.lists(NODE, min_size=1, max_size=5),
     st.lists(st.tuples(st.lists(WANTED, min_size=1, max_size=2), st.booleans()), max_size=12),
