@@ -98,7 +98,7 @@ class Candidates:
             scores, picks = step.scoring.score(first, asked)
             kept = _Kept(asked, scores[which], picks[which], table.clock)
         elif kept.seen != table.clock:
-            rows = np.flatnonzero(table.changed > kept.seen)
+            (rows,) = (table.changed > kept.seen).nonzero()
             kept.scores[rows], kept.picks[rows] = step.scoring.score(rows, kept.asked)
             kept.seen = table.clock
         # What was used last is the last to be forgotten.

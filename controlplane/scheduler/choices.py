@@ -50,9 +50,10 @@ def tell(
         scores = spot.scores
         best = float(scores[chosen])
         feasible = int(np.count_nonzero(scores < np.inf))
-        words = _words(placement, style, feasible, best if by_worth else None)
+        lost = _gpus(best) if by_worth else None
+        words = _words(placement, style, feasible, lost)
         others = [
-            f"{table.nodes[row].name}: {_why_not(score, best, by_worth)}"
+            f"{table.nodes[row].name}: {_why_not(score, best, lost)}"
             for row, score in _next(scores, chosen)
         ]
         found.append(Choice(job_id, spot.node.name, feasible, words, tuple(others)))
@@ -74,26 +75,25 @@ def _next(scores: Floats, chosen: int) -> list[tuple[int, float]]:
     return found[1:]
 
 
-def _words(placement: Placement, style: PlacementStyle, feasible: int, best: float | None) -> str:
+def _words(placement: Placement, style: PlacementStyle, feasible: int, lost: str | None) -> str:
     if feasible == 1:
         return "the only node with room for it"
     if style is PlacementStyle.SPREAD:
         return f"of {feasible} nodes with room the one with the most left"
     if placement is Placement.RANDOM:
         return f"drawn at random among {feasible} nodes with room"
-    if best is None:
+    if lost is None:
         return f"of {feasible} nodes with room the one that is left with the least"
-    return f"of {feasible} nodes with room it takes least there from jobs to come: {_gpus(best)}"
+    return f"of {feasible} nodes with room it takes least there from jobs to come: {lost}"
 
 
-def _why_not(score: float, best: float, by_worth: bool) -> str:
+def _why_not(score: float, best: float, lost: str | None) -> str:
     if score - best >= FARTHER:
         return "its free GPUs are less close to each other"
-    if not by_worth:
+    if lost is None:
         return "as good" if score == best else "less fitting"
-    if _gpus(score) == _gpus(best):
-        return "as good"
-    return f"would take {_gpus(score)}"
+    other = _gpus(score)
+    return "as good" if other == lost else f"would take {other}"
 
 
 def _gpus(score: float) -> str:

@@ -31,6 +31,8 @@ MIXED: Final = -1
 
 UNLIMITED: Final = 1 << 60
 
+_STRETCH: Final = 256
+
 _MANY: Final = float(1 << 30)
 _MOST_STATES: Final = 50_000
 
@@ -425,11 +427,16 @@ class NodeTable:
 
 def _different(old: tuple[NodeView, ...], new: tuple[NodeView, ...]) -> Iterator[int]:
     """Positions at which these hold other objects."""
-    differ = list(map(is_not, old, new))
-    position = -1
-    for _ in range(differ.count(True)):
-        position = differ.index(True, position + 1)
-        yield position
+    for begin in range(0, len(old), _STRETCH):
+        was, now = old[begin : begin + _STRETCH], new[begin : begin + _STRETCH]
+        # Fast where the objects are the same, as they are in most stretches.
+        if was == now:
+            continue
+        differ = bytes(map(is_not, was, now))
+        position = differ.find(1)
+        while position >= 0:
+            yield begin + position
+            position = differ.find(1, position + 1)
 
 
 def _hardware_differs(old: NodeView, new: NodeView) -> bool:

@@ -17,6 +17,7 @@ number `patience` is; if it is large this is FGD again. `patience_of` says when 
 
 from __future__ import annotations
 
+from math import log
 from typing import Final
 
 import numpy as np
@@ -48,7 +49,7 @@ def patience_of(free_milli: int, partly_milli: int) -> float:
     """
     rho = partly_milli / free_milli if free_milli > 0 else 1.0
     wanted = _FIRST + 0.2 * rho
-    return float(_FIRST * _STEP ** round(float(np.log(wanted / _FIRST) / np.log(_STEP))))
+    return float(_FIRST * _STEP ** round(log(wanted / _FIRST) / log(_STEP)))
 
 
 class Worth:
