@@ -124,11 +124,16 @@ class _Planner:
     def __init__(self) -> None:
         self._scheduler: Scheduler | None = None
 
-    def __call__(self, snapshot: Snapshot, now: float) -> Plan:
-        if self._scheduler is None:
-            from controlplane.scheduler.cycle import Scheduler
+    def load(self) -> None:
+        """Takes a good part of a second: not for the event loop."""
+        from controlplane.scheduler.cycle import Scheduler
 
-            self._scheduler = Scheduler()
+        self._scheduler = Scheduler()
+
+    def schedule(self, snapshot: Snapshot, now: float) -> Plan:
+        """Only after `load`."""
+        if self._scheduler is None:
+            raise RuntimeError("the scheduler is not loaded yet")
         return self._scheduler.schedule(snapshot, now)
 
 
@@ -149,7 +154,15 @@ async def _serve(settings: config.Config) -> None:
     store = open_store(settings.store_url)
     launcher = DaemonLauncher()
     clock = SteadyClock()
-    runtime = Runtime(store, launcher, _Planner(), settings=_times(settings), clock=clock)
+    planner = _Planner()
+    runtime = Runtime(
+        store,
+        launcher,
+        planner.schedule,
+        prepare=planner.load,
+        settings=_times(settings),
+        clock=clock,
+    )
     decisions = DecisionLog(settings.control / "decisions")
     runtime.cycles.last_number = decisions.last_number()
     runtime.cycles.observers.append(decisions.observe)

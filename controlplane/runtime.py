@@ -99,12 +99,15 @@ class Runtime:
         launcher: Launcher,
         schedule: Schedule,
         *,
+        prepare: Callable[[], None] | None = None,
         settings: Settings = DEFAULTS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._launcher = launcher
         self._schedule = schedule
+        # Done once, in the scheduler's thread, before the first cycle; None when it is done.
+        self._prepare = prepare
         self._settings = settings
         self._clock = clock
         live = store.load(clock())
@@ -127,6 +130,7 @@ class Runtime:
         self._settled.set()
         self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._scheduler_thread = ThreadPoolExecutor(1, thread_name_prefix="scheduler")
+        self._preparing: asyncio.Future[None] | None = None
         self._planning: asyncio.Future[PlannedCycle] | None = None
         # Plans that wait to be applied, then what came of those of the batch in hand.
         self._planned_cycles: list[PlannedCycle] = []
@@ -215,7 +219,7 @@ class Runtime:
     @property
     def _plan_due(self) -> bool:
         """Whether a cycle is wanted, none is under way, and the last one was long enough ago."""
-        wanted = self._plan_wanted and self._planning is None
+        wanted = self._plan_wanted and self._planning is None and self._preparing is None
         return wanted and time.monotonic() >= self._next_cycle_at
 
     async def _run_batch(self) -> None:
@@ -297,6 +301,9 @@ class Runtime:
         snapshot = self.cluster.snapshot()
         if not snapshot.pending:
             return
+        if self._prepare is not None:
+            self._begin_preparing(self._prepare)
+            return
         if self._last_cycle_seconds <= INLINE_CYCLE_SECONDS:
             try:
                 planned = self._timed_schedule(snapshot, now)
@@ -315,6 +322,23 @@ class Runtime:
             self._scheduler_thread, self._timed_schedule, snapshot, now
         )
         self._planning.add_done_callback(self._planned)
+
+    def _begin_preparing(self, prepare: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._preparing = loop.run_in_executor(self._scheduler_thread, prepare)
+        self._preparing.add_done_callback(self._prepared)
+
+    def _prepared(self, preparing: asyncio.Future[None]) -> None:
+        self._preparing = None
+        if preparing.cancelled():
+            return
+        error = preparing.exception()
+        if error is not None:
+            # The next cycle that is wanted tries again.
+            logger.error(SCHEDULER_FAILED, exc_info=error)
+            return
+        self._prepare = None
+        self.wake_scheduler()
 
     def _timed_schedule(self, snapshot: Snapshot, now: float) -> PlannedCycle:
         begin = time.perf_counter()

@@ -256,6 +256,33 @@ async def test_a_cycle_can_be_asked_for_though_nothing_happened() -> None:
     await task
 
 
+async def test_submissions_are_answered_while_the_scheduler_is_being_loaded() -> None:
+    """Then it plans what has come in the meantime."""
+    store = GatedStore()
+    loaded = threading.Event()
+    planned = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def recorded(snapshot: Snapshot, now: float) -> Plan:
+        assert loaded.is_set()
+        loop.call_soon_threadsafe(planned.set)
+        return Plan(snapshot.version)
+
+    def load() -> None:
+        loaded.wait()
+
+    runtime = Runtime(store, RecordingLauncher(store), recorded, prepare=load)
+    task = asyncio.create_task(runtime.run())
+    await runtime.submit(UserCreated("ana", "", True, ApiKey("k", "ana", "00", "", 0.0)))
+    await runtime.submit(submitted("r1"))
+    await runtime.submit(submitted("r2"))
+    assert not planned.is_set()
+    loaded.set()
+    await asyncio.wait_for(planned.wait(), 5)
+    runtime.stop()
+    await task
+
+
 async def test_a_cycle_is_on_record_once_it_is_committed() -> None:
     store = GatedStore()
     async with running(store) as (runtime, _):
