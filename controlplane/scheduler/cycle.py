@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from operator import itemgetter
@@ -26,11 +26,14 @@ from controlplane.domain.snapshot import (
 )
 from controlplane.domain.trace import DecisionTrace
 from controlplane.scheduler import decisions, reasons, reservation
+from controlplane.scheduler.ends import KnownEnds
+from controlplane.scheduler.full import FullFor
 from controlplane.scheduler.order import make_order
 from controlplane.scheduler.policy import DEFAULT, Backfill, Policy
 from controlplane.scheduler.preemption import SOON_SECONDS, Preemption
-from controlplane.scheduler.quota import Accounts, total
+from controlplane.scheduler.quota import Accounts, QueueAccount
 from controlplane.scheduler.room import NEVER, Room
+from controlplane.scheduler.shapes import Known, Shapes
 from controlplane.scheduler.timeline import Opening, Timeline
 from controlplane.scheduler.tracing import Watcher
 
@@ -41,6 +44,8 @@ class Scheduler:
     def __init__(self, policy: Policy = DEFAULT) -> None:
         self._policy = policy
         self._room = Room(policy)
+        self._shapes = Shapes(self._room)
+        self._ends = KnownEnds()
 
     def schedule(self, snapshot: Snapshot, now: float) -> Plan:
         """Places what can be placed and says why the others wait.
@@ -48,7 +53,8 @@ class Scheduler:
         Equal input gives an equal plan, whatever was planned before.
         """
         self._room.load(snapshot)
-        return Cycle(self._room, snapshot, now, self._policy).run()
+        self._shapes.load()
+        return Cycle(self._room, self._shapes, self._ends, snapshot, now, self._policy).run()
 
 
 def trace(
@@ -61,8 +67,9 @@ def trace(
     policy = replace(policy, explain=True)
     room = Room(policy)
     room.load(snapshot)
+    shapes = Shapes(room)
     watcher = Watcher(experiment_id, policy.patience_seconds)
-    return watcher.trace(Cycle(room, snapshot, now, policy, watcher).run())
+    return watcher.trace(Cycle(room, shapes, KnownEnds(), snapshot, now, policy, watcher).run())
 
 
 def schedule(snapshot: Snapshot, now: float, policy: Policy = DEFAULT) -> Plan:
@@ -75,11 +82,26 @@ class _Blocked:
     """All gangs of one shape that wait; the first stands for all of them."""
 
     first: GangRequest
+    facts: _Facts
     # The highest of them.
     priority: int
     # What is known already; None: there is no room, and why is found at the end.
     reason: PendingReason | None = None
     impossible: bool = False
+
+
+@dataclass(slots=True)
+class _Facts:
+    """What the gangs of one shape have in common, in this cycle."""
+
+    shape: Shape
+    known: Known
+    # Equal for gangs that fit or do not fit alike.
+    kind: int
+    queue: QueueAccount
+    style: PlacementStyle
+    # When it ends at the latest if it starts now.
+    until: float | None
 
 
 class Cycle:
@@ -88,6 +110,8 @@ class Cycle:
     def __init__(
         self,
         room: Room,
+        shapes: Shapes,
+        ends: KnownEnds,
         snapshot: Snapshot,
         now: float,
         policy: Policy,
@@ -95,11 +119,12 @@ class Cycle:
     ) -> None:
         self._watcher = watcher
         self._room = room
+        self._shapes = shapes
         self._snapshot = snapshot
         self._now = now
         self._policy = policy
         self._accounts = Accounts(snapshot, room.capacity, now)
-        self._timeline = Timeline(room, snapshot.running, now)
+        self._timeline = Timeline(room, snapshot.running, ends, now)
         self._order = make_order(snapshot.pending, self._accounts, policy, now)
         self._preemption = Preemption(room, self._timeline, self._accounts, snapshot, now)
         self._placed: dict[str, tuple[MemberPlacement, ...]] = {}
@@ -109,11 +134,11 @@ class Cycle:
         self._waited: dict[str, float] = {}
         self._decisions: list[Decision] = []
         self._waiting: dict[Shape, _Blocked] = {}
-        # By kind: gangs of it that end then or later do not fit.
-        self._full: dict[Hashable, float] = {}
+        self._facts: dict[Shape, _Facts] = {}
+        self._full = FullFor()
         # Kinds for which looking ahead was in vain.
-        self._no_opening: set[Hashable] = set()
-        self._no_room_ever: set[Hashable] = set()
+        self._no_opening: set[int] = set()
+        self._no_room_ever: set[int] = set()
         # Queues of which somebody has a reservation.
         self._reserved_queues: set[str] = set()
         # Whether room is kept for one of whom nobody knows when it can start.
@@ -126,17 +151,20 @@ class Cycle:
         # if there is one, come before anybody else.
         for gang, line in self._first_served():
             self._watch(gang)
-            if self._is_within_limit(gang, line) and not self._start(gang, line):
-                self._keep_room(gang, line, first_served=True)
+            facts = self._facts_of(line)
+            if self._is_within_limit(gang, facts) and not self._start(gang, facts):
+                self._keep_room(gang, facts, first_served=True)
         # 2. All others in their order: a gang starts whole, or not at all and waits.
         while (first := order.first()) is not None:
             gang, line = first
-            self._watch(gang)
+            if self._watcher is not None:
+                self._watch(gang)
+            facts = self._facts.get(line.shape) or self._facts_of(line)
             if gang.experiment_id in self._placed:
                 order.take()
-            elif not self._is_within_limit(gang, line):
+            elif not self._is_within_limit(gang, facts):
                 self._drop(gang, line)
-            elif self._start(gang, line) or self._keep_room(gang, line):
+            elif self._start(gang, facts) or self._keep_room(gang, facts):
                 # Even if it waits, room may be kept for the next of its line as well.
                 order.take()
             elif not self._preemption.is_like_others(gang):
@@ -189,41 +217,52 @@ class Cycle:
             if gang.experiment_id not in wanted:
                 yield gang, line
 
+    def _facts_of(self, line: Line) -> _Facts:
+        shape = line.shape
+        known = self._shapes.of(shape)
+        queue = self._accounts.queue(shape.queue)
+        seconds = known.seconds
+        facts = self._facts[shape] = _Facts(
+            shape,
+            known,
+            # A gang that one style has no place for another may have one for.
+            known.kind * 2 + (queue.queue.placement is PlacementStyle.SPREAD),
+            queue,
+            queue.queue.placement,
+            None if seconds is None else self._now + seconds,
+        )
+        return facts
+
     # --- starting
 
-    def _is_within_limit(self, gang: GangRequest, line: Line) -> bool:
-        queue = self._accounts.queue(line.shape.queue)
-        if queue.queue.limit_gpu_milli is None:
-            return True
-        wanted = total(line.shape.resources).gpu_milli
+    def _is_within_limit(self, gang: GangRequest, facts: _Facts) -> bool:
+        queue, wanted = facts.queue, facts.known.wanted.gpu_milli
         if queue.allows(wanted):
             return True
         reason, impossible = reasons.queue_limit(queue, wanted)
-        self._note_waiting(gang, line, reason, impossible)
+        self._note_waiting(gang, facts, reason, impossible)
         if self._now - gang.submit_time > reservation.RESERVE_AFTER_SECONDS and not impossible:
             queue.leave_room_below_limit(wanted)
         return False
 
-    def _start(self, gang: GangRequest, line: Line) -> bool:
+    def _start(self, gang: GangRequest, facts: _Facts) -> bool:
         """Places a gang, if there is room."""
-        kind, style, until = self._kind(line), self._style(line), self._until(gang)
-        # What did not fit does not fit a moment later: room only becomes less in a cycle.
-        full_from = self._full.get(kind)
-        if full_from is None or (until is not None and until < full_from):
-            members = self._room.place(gang, style, until)
+        kind, nodes, until = facts.kind, facts.known.nodes, facts.until
+        wanted = facts.shape.resources
+        if not self._full.certainly(kind, nodes, wanted, until):
+            members = self._room.place(gang, facts.style, until)
             if members is not None:
-                self._note_start(gang, line, members)
+                self._note_start(gang, facts, members)
                 return True
-            self._full[kind] = inf if until is None else until
-        self._note_waiting(gang, line)
+            self._full.note(kind, nodes, wanted, until)
+        self._note_waiting(gang, facts)
         return False
 
     def _note_start(
-        self, gang: GangRequest, line: Line, members: tuple[MemberPlacement, ...]
+        self, gang: GangRequest, facts: _Facts, members: tuple[MemberPlacement, ...]
     ) -> None:
-        shape = line.shape
         self._placed[gang.experiment_id] = members
-        self._accounts.add(shape.queue, shape.user_name, total(shape.resources))
+        self._accounts.add(gang.queue, gang.user_name, facts.known.wanted)
         self._timeline.start(gang, members)
         if self._policy.explain:
             self._decisions.append(decisions.placed(gang, members, self._room.choices()))
@@ -231,59 +270,50 @@ class Cycle:
     def _note_waiting(
         self,
         gang: GangRequest,
-        line: Line,
+        facts: _Facts,
         reason: PendingReason | None = None,
         impossible: bool = False,
     ) -> None:
-        known = self._waiting.get(line.shape)
+        if not self._policy.explain:
+            return
+        known = self._waiting.get(facts.shape)
         if known is None:
-            self._waiting[line.shape] = _Blocked(gang, gang.priority, reason, impossible)
+            self._waiting[facts.shape] = _Blocked(gang, facts, gang.priority, reason, impossible)
         elif gang.priority > known.priority:
             known.priority = gang.priority
 
-    def _kind(self, line: Line) -> Hashable:
-        """Equal for gangs that fit or do not fit alike."""
-        return (self._room.kind_of(line.shape), self._style(line))
-
-    def _style(self, line: Line) -> PlacementStyle:
-        return self._accounts.queue(line.shape.queue).queue.placement
-
-    def _until(self, gang: GangRequest) -> float | None:
-        """When it ends at the latest if it starts now."""
-        seconds = longest_seconds(gang)
-        return None if seconds is None else self._now + seconds
-
     # --- keeping room for those that cannot start
 
-    def _keep_room(self, gang: GangRequest, line: Line, first_served: bool = False) -> bool:
+    def _keep_room(self, gang: GangRequest, facts: _Facts, first_served: bool = False) -> bool:
         """Stops others for it, or reserves what becomes free, if it is one of those for whom that
         is done.
         """
+        kind = facts.kind
         if gang.experiment_id in self._reservations:
             return True
-        kind, style = self._kind(line), self._style(line)
-        may_preempt = self._policy.preemption and self._preemption.may_help(gang, kind)
-        may_reserve = self._may_reserve(line, first_served)
+        may_preempt = self._policy.preemption and self._preemption.may_help(
+            gang, kind, facts.queue.queue
+        )
+        may_reserve = self._may_reserve(facts, first_served)
         if not may_preempt and not may_reserve:
             return False
-        seconds = longest_seconds(gang)
         opening = None
         if kind not in self._no_opening:
-            opening = self._timeline.earliest(gang, style, seconds)
+            opening = self._timeline.earliest(gang, facts.known.seconds)
             if opening is None:
                 self._no_opening.add(kind)
         soon = opening is not None and opening.time <= self._now + SOON_SECONDS
         if may_preempt and not soon:
-            made = self._preemption.make_room(gang, kind, style, seconds)
+            made = self._preemption.make_room(gang, kind, facts.style, facts.known.seconds)
             if made is not None:
                 evictions, opening = made
                 self._note_evictions(evictions)
-                self._reserve(gang, line, opening)
+                self._reserve(gang, opening)
                 return True
         if opening is not None and (may_reserve or self._was_preempted_for(gang, opening)):
-            self._reserve(gang, line, opening)
+            self._reserve(gang, opening)
             return True
-        return opening is None and may_reserve and self._reserve_open_ended(gang, line)
+        return opening is None and may_reserve and self._reserve_open_ended(gang, kind)
 
     def _note_evictions(self, evictions: Sequence[Eviction]) -> None:
         self._evictions.extend(evictions)
@@ -298,29 +328,25 @@ class Cycle:
                 [decisions.preempted(running[one.experiment_id], one) for one in evictions]
             )
 
-    def _may_reserve(self, line: Line, first_served: bool) -> bool:
-        match self._policy.backfill:
-            case Backfill.NONE:
-                return False
-            case Backfill.EASY:
-                return not self._reservations
-            case Backfill.RESERVATION:
-                return (
-                    first_served
-                    or len(self._reservations) < self._policy.reservations
-                    or line.shape.queue not in self._reserved_queues
-                )
+    def _may_reserve(self, facts: _Facts, first_served: bool) -> bool:
+        backfill = self._policy.backfill
+        if backfill is Backfill.RESERVATION:
+            return (
+                first_served
+                or len(self._reservations) < self._policy.reservations
+                or facts.shape.queue not in self._reserved_queues
+            )
+        return backfill is Backfill.EASY and not self._reservations
 
     def _was_preempted_for(self, gang: GangRequest, opening: Opening) -> bool:
         return any(one.stopping_for == gang.experiment_id for one in opening.waits_for)
 
-    def _reserve(self, gang: GangRequest, line: Line, opening: Opening) -> None:
+    def _reserve(self, gang: GangRequest, opening: Opening) -> None:
         self._timeline.keep(gang, opening)
         if opening.time <= self._now + SOON_SECONDS:
             self._preemption.promise(gang)
         self._note_reservation(
             gang,
-            line,
             Reservation(
                 gang.experiment_id,
                 opening.time,
@@ -330,9 +356,8 @@ class Cycle:
             ),
         )
 
-    def _reserve_open_ended(self, gang: GangRequest, line: Line) -> bool:
+    def _reserve_open_ended(self, gang: GangRequest, kind: int) -> bool:
         """Nobody knows when there will be room: nodes are emptied for one such gang at a time."""
-        kind = self._kind(line)
         waited = self._now - gang.submit_time
         if self._open_ended or waited <= reservation.RESERVE_AFTER_SECONDS:
             return False
@@ -345,13 +370,12 @@ class Cycle:
         self._open_ended = True
         self._timeline.keep_whatever_becomes_free(gang.experiment_id, members)
         names = tuple(dict.fromkeys(member.node_name for member in members))
-        reserved = Reservation(gang.experiment_id, inf, names, members)
-        self._note_reservation(gang, line, reserved)
+        self._note_reservation(gang, Reservation(gang.experiment_id, inf, names, members))
         return True
 
-    def _note_reservation(self, gang: GangRequest, line: Line, reserved: Reservation) -> None:
+    def _note_reservation(self, gang: GangRequest, reserved: Reservation) -> None:
         self._reservations[gang.experiment_id] = reserved
-        self._reserved_queues.add(line.shape.queue)
+        self._reserved_queues.add(gang.queue)
         waited = self._waited[gang.experiment_id] = self._now - gang.submit_time
         if self._policy.explain:
             self._decisions.append(decisions.reserved(reserved, waited, self._now))
@@ -360,7 +384,7 @@ class Cycle:
         while (first := self._order.first()) is not None:
             behind, line = first
             self._watch(behind)
-            self._note_waiting(behind, line, reasons.behind(gang))
+            self._note_waiting(behind, self._facts_of(line), reasons.behind(gang))
             self._drop(behind, line)
 
     # --- saying why
@@ -369,16 +393,15 @@ class Cycle:
         """The reasons of each kind are found once, whatever the number of gangs that are of it."""
         if not self._waiting:
             return
-        known: dict[Hashable, reasons.Explanation] = {}
+        known: dict[int, reasons.Explanation] = {}
         for shape, blocked in self._waiting.items():
             if blocked.reason is not None:
                 found: reasons.Explanation = ((blocked.reason,), blocked.impossible)
             else:
-                style = self._accounts.queue(shape.queue).queue.placement
-                kind = (self._room.kind_of(shape), style)
-                if kind not in known:
-                    known[kind] = self._explain(blocked.first, style)
-                found = known[kind]
+                facts = blocked.facts
+                if facts.kind not in known:
+                    known[facts.kind] = self._explain(blocked.first, facts.style)
+                found = known[facts.kind]
             yield WaitingShape(shape, *found, priority=blocked.priority)
 
     def _explain(self, gang: GangRequest, style: PlacementStyle) -> reasons.Explanation:
@@ -397,10 +420,3 @@ class Cycle:
         kept = [one for one in self._reservations.values() if not names.isdisjoint(one.node_names)]
         first = kept[0] if kept else next(iter(self._reservations.values()))
         return reasons.reserved(first, self._waited[first.experiment_id], self._now)
-
-
-def longest_seconds(gang: GangRequest) -> float | None:
-    """How long it holds its places at the most; None: nothing bounds it."""
-    if gang.max_duration_seconds is None:
-        return None
-    return gang.max_duration_seconds + gang.grace_period_seconds

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from controlplane.domain.model import Queue
 from controlplane.domain.snapshot import Backlog, GangRequest, Line
 from controlplane.scheduler.policy import Ordering, Policy
-from controlplane.scheduler.quota import Accounts, QueueAccount
+from controlplane.scheduler.quota import Account, Accounts, QueueAccount
 
 UNKNOWN_ESTIMATE_SECONDS: Final = 86_400.0
 """How long a gang is taken to run when neither it nor its queue says."""
@@ -152,6 +152,7 @@ class _QueueOrder:
         self._name = name
         self._accounts = accounts
         self._overdue_since = overdue_since
+        self._users: dict[str, Account] = {}
         self._default = estimate_seconds(None, accounts.settings_of(name))
         # Of a user alone the level makes no difference.
         self._levelled = any(line.shape.user_name != lines[0].shape.user_name for line in lines)
@@ -176,7 +177,10 @@ class _QueueOrder:
         return (-line.priority, True, level, estimate, came, len(name), name)
 
     def _level(self, user_name: str) -> int:
-        return self._accounts.user(self._name, user_name).level
+        account = self._users.get(user_name)
+        if account is None:
+            account = self._users[user_name] = self._accounts.user(self._name, user_name)
+        return account.level
 
     def first(self) -> tuple[GangRequest, Line] | None:
         heap = self._heap

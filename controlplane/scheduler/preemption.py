@@ -19,7 +19,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from controlplane.domain.model import PlacementStyle
+from controlplane.domain.model import PlacementStyle, Queue
 from controlplane.domain.plan import Eviction
 from controlplane.domain.snapshot import GangRequest, MemberPlacement, RunningGang, Snapshot
 from controlplane.scheduler.prospects import Prospects
@@ -75,7 +75,7 @@ class Preemption:
         self._now = now
         # Running gangs that are not being stopped, by queue; made when asked for.
         self._queues: dict[str, list[RunningGang]] | None = None
-        self._lowest: dict[str, int] = {}
+        self._lowest: dict[str, int] | None = None
         # Gangs that are being stopped already.
         self._leaving: list[RunningGang] = []
         # What was looked for in vain.
@@ -96,21 +96,29 @@ class Preemption:
                     self._given_up[gang.queue] = given_up + gpu_milli_of(gang)
                     continue
                 self._queues.setdefault(gang.queue, []).append(gang)
-                lowest = self._lowest.get(gang.queue, gang.priority)
-                self._lowest[gang.queue] = min(lowest, gang.priority)
         return self._queues
 
-    def may_help(self, gang: GangRequest, kind: Hashable) -> bool:
-        """Whether anybody could be stopped for it at all. Cheap."""
-        by_queue = self._by_queue()
-        if not by_queue or len(self._failed) >= _MOST_FAILURES:
-            return False
-        if self._key(gang, kind) in self._failed:
-            return False
-        if self._by_priority(gang) and self._lowest.get(gang.queue, 100) < gang.priority:
-            return True
-        return self._may_reclaim(gang) and any(
-            name != gang.queue and self._borrowed(name) > 0 for name in by_queue
+    def _lowest_by_queue(self) -> dict[str, int]:
+        """The lowest priority that runs."""
+        if self._lowest is None:
+            lowest = self._lowest = {}
+            for gang in self._snapshot.running:
+                if gang.priority < lowest.get(gang.queue, 101):
+                    lowest[gang.queue] = gang.priority
+        return self._lowest
+
+    def may_help(self, gang: GangRequest, kind: Hashable, settled: Queue) -> bool:
+        """Whether anybody could be stopped for a gang of this queue at all. Cheap."""
+        lowest = self._lowest_by_queue().get(gang.queue, gang.priority)
+        ground = lowest < gang.priority and settled.preempts_lower_priority
+        if not ground and settled.guaranteed_gpu_milli:
+            ground = self._may_reclaim(gang) and any(
+                name != gang.queue and self._borrowed(name) > 0 for name in self._by_queue()
+            )
+        return (
+            ground
+            and len(self._failed) < _MOST_FAILURES
+            and self._key(gang, kind) not in self._failed
         )
 
     def _by_priority(self, gang: GangRequest) -> bool:
@@ -273,7 +281,7 @@ class Preemption:
             if fewer is not None:
                 chosen, members = others, fewer
         evictions = [self._stop(victim, gang) for victim in chosen]
-        opening = self._timeline.earliest(gang, style, seconds)
+        opening = self._timeline.earliest(gang, seconds)
         if opening is None:
             opening = self._timeline.opening(self._now + grace, members)
         return evictions, opening

@@ -1,63 +1,68 @@
-"""A quick answer to "could it fit by then?", by counts of nodes on which something became free.
+"""Where a gang could fit by a time to come, by counts of the nodes on which something ends.
 
-It errs on one side only: where it says no, there is no room.
+Quicker than to try it on the room: a gang that is looked ahead for has no room now, so only nodes
+on which something ended, and those with room for a part of it, have to be looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from controlplane.domain.snapshot import GangRequest, MemberPlacement, NodeView, RunningGang
+from controlplane.domain.model import GpuShare
+from controlplane.domain.snapshot import GangRequest, MemberPlacement, RunningGang
 from controlplane.scheduler.amounts import Kept
-from controlplane.scheduler.feasibility import gpu_matches
-from controlplane.scheduler.room import Row
-from riseml.spec.model import GPU, Resources
-
-_UNBOUNDED = 1 << 30
+from controlplane.scheduler.room import largest_first
+from controlplane.scheduler.sites import Site, Sites
+from riseml.spec.model import Resources
 
 
 class Prospects:
     """How many members of one gang fit by count, while gangs end one after the other.
 
-    `row_of` finds a node; None: the gang may not go there. `kept` are reservations of others, which
-    count from when on `keep_from` says so.
+    `kept` are reservations of others, which count from when on `keep_from` says so. The room has
+    to stay as it is.
     """
 
-    def __init__(
-        self, gang: GangRequest, row_of: Callable[[str], Row | None], kept: Iterable[Kept]
-    ) -> None:
+    def __init__(self, sites: Sites, gang: GangRequest, kept: Iterable[Kept], until: float) -> None:
+        self._sites = sites
+        self._shape = gang.shape
+        self._bars = sites.bars_for(self._shape)
         counts: dict[Resources, int] = {}
         for member in gang.members:
             counts[member.resources] = counts.get(member.resources, 0) + 1
         self._kinds = tuple(counts)
         self._missing = list(counts.values())
-        self._in_gang = len(gang.members) > 1
-        self._row_of = row_of
+        self._ports = 1 if len(gang.members) > 1 else 0
+        self._nodes: dict[str, Site | None] = {}
         # Latest first.
         self._passed = sorted(kept, key=lambda one: (-one.start_time, one.experiment_id))
         self._kept: list[Kept] = []
         self._released: list[RunningGang] = []
-        self._nodes: dict[str, _Node | None] = {}
-
-    def count(self, names: Iterable[str]) -> None:
-        """These nodes have room for some members as they are."""
-        for name in names:
-            self._node(name)
+        # Nodes with room for some member as they are; a single one that waits has none.
+        # By kind: for how many of them.
+        self._roomy: list[dict[str, int]] = [{} for _ in self._kinds]
+        if self._ports:
+            for kind, wanted in enumerate(self._kinds):
+                found = self._roomy[kind] = sites.copies(self._shape, wanted)
+                self._missing[kind] -= sum(found.values())
+            for one in self._passed:
+                # All that is held was counted as not free.
+                for name in one.held:
+                    self._node(name)
+        self.keep_from(until)
 
     def keep_from(self, until: float) -> None:
         """The gang would end then: reservations that begin before that stand in its way."""
         while self._passed and self._passed[-1].start_time < until:
             one = self._passed.pop()
             self._kept.append(one)
-            amounts = [*one.held.items()]
+            for name, amount in one.held.items():
+                # On a node that is looked at later it is missing from the start.
+                if name in self._nodes:
+                    self._free(name, amount.on(name), -1)
             for gone in self._released:
-                amounts += one.grows_by(gone).items()
-            for name, amount in amounts:
-                # A node that is looked at later is looked at without what is held there.
-                node = self._nodes.get(name)
-                if node is not None:
-                    node.free(amount.on(name), -1)
-                    self._recount(node)
+                for name, amount in one.grows_by(gone).items():
+                    self._free(name, amount.on(name), -1)
 
     def release(self, gang: RunningGang) -> bool:
         """It ends. Whether that made room for one more member."""
@@ -69,123 +74,137 @@ class Prospects:
         self._released.remove(gang)
         self._shift(gang, -1)
 
-    def _shift(self, gang: RunningGang, sign: int) -> bool:
-        touched: dict[int, _Node] = {}
-        for member in gang.members:
-            node = self._node(member.node_name)
-            if node is not None:
-                node.free(member, sign, 1 if len(gang.members) > 1 else 0)
-                touched[id(node)] = node
-        for kept in self._kept:
-            for name, amount in kept.grows_by(gang).items():
-                node = self._node(name)
-                if node is not None:
-                    node.free(amount.on(name), -sign)
-                    touched[id(node)] = node
-        # Called for each of them: it counts.
-        return any([self._recount(node) for node in touched.values()])
+    @property
+    def may_fit(self) -> bool:
+        return all(missing <= 0 for missing in self._missing)
 
     def names(self) -> set[str]:
-        """Nodes that were looked at and that the gang may use."""
-        return {name for name, node in self._nodes.items() if node is not None}
+        """Nodes that the gang may use and that have room for some member, or on which something
+        ended.
+        """
+        looked_at = {name for name, node in self._nodes.items() if node is not None}
+        return looked_at.union(*self._roomy)
 
     def fits(self, name: str, wanted: Resources) -> bool:
         """Whether a node has room for one member that asks for this."""
         node = self._node(name)
         return node is not None and node.counted[self._kinds.index(wanted)] > 0
 
-    def take(self, name: str, wanted: Resources) -> None:
-        """One member is placed on a node, which has room for it."""
+    def take(self, name: str, wanted: Resources) -> tuple[GpuShare, ...]:
+        """One member is placed on a node, which has room for it; with these GPUs."""
+        node = self._node(name)
+        if node is None:
+            return ()
+        shares = node.take(self._kinds.index(wanted), wanted)
+        self._recount(node)
+        return shares
+
+    def place(self, gang: GangRequest) -> tuple[MemberPlacement, ...] | None:
+        """Places for all members as things are, on few nodes, hardest first; None if that fails."""
+        before: dict[str, Site] = {}
+        found: dict[int, MemberPlacement] = {}
+        name: str | None = None
+        for position in largest_first(gang):
+            member = gang.members[position]
+            wanted = member.resources
+            if name is None or not self.fits(name, wanted):
+                name = self._roomiest(self._kinds.index(wanted))
+                if name is None:
+                    break
+            node = self._nodes[name]
+            if node is not None and name not in before:
+                before[name] = node.copy()
+            shares = self.take(name, wanted)
+            found[position] = MemberPlacement(
+                member.job_id,
+                name,
+                shares,
+                wanted.cpu_milli,
+                wanted.memory_bytes,
+                wanted.shm_bytes,
+            )
+        if len(found) == len(gang.members):
+            return tuple([found[position] for position in range(len(found))])
+        self._go_back_to(before)
+        return None
+
+    def _go_back_to(self, before: dict[str, Site]) -> None:
+        for name, old in before.items():
+            node = self._nodes[name]
+            self._nodes[name] = old
+            if node is not None:
+                for kind, (now, was) in enumerate(zip(node.counted, old.counted, strict=True)):
+                    self._missing[kind] += now - was
+
+    def _roomiest(self, kind: int) -> str | None:
+        """The node with room for most members; of several the one with the least else, by name."""
+        best: tuple[int, int, str] | None = None
+        for name, node in self._nodes.items():
+            if node is not None and node.counted[kind]:
+                one = (-node.counted[kind], node.free_gpu_milli, name)
+                best = one if best is None else min(best, one)
+        for name, count in self._roomy[kind].items():
+            if name not in self._nodes and (best is None or -count <= best[0]):
+                node = self._node(name)
+                if node is not None:
+                    one = (-count, node.free_gpu_milli, name)
+                    best = one if best is None else min(best, one)
+        return None if best is None else best[2]
+
+    def _shift(self, gang: RunningGang, sign: int) -> bool:
+        ports = sign if len(gang.members) > 1 else 0
+        touched: list[Site] = []
+        for member in gang.members:
+            node = self._node(member.node_name)
+            if node is not None:
+                node.free(member, sign, ports)
+                touched.append(node)
+        for kept in self._kept:
+            grown = kept.grows_by(gang)
+            if not grown:
+                continue
+            for name, amount in grown.items():
+                node = self._node(name)
+                if node is not None:
+                    node.free(amount.on(name), -sign)
+                    touched.append(node)
+        grew = False
+        for node in touched:
+            grew = self._recount(node) or grew
+        return grew
+
+    def _free(self, name: str, member: MemberPlacement, sign: int) -> None:
         node = self._node(name)
         if node is not None:
-            node.take(self._kinds.index(wanted), wanted)
+            node.free(member, sign)
             self._recount(node)
 
-    @property
-    def may_fit(self) -> bool:
-        return all(missing <= 0 for missing in self._missing)
-
-    def _node(self, name: str) -> _Node | None:
+    def _node(self, name: str) -> Site | None:
         if name in self._nodes:
             return self._nodes[name]
-        row = self._row_of(name)
-        if row is None:
+        found = self._sites.site(name)
+        if found is None or self._bars(name):
             self._nodes[name] = None
             return None
-        node = self._nodes[name] = _Node(row, self._kinds, self._in_gang)
+        node = self._nodes[name] = found.copy()
+        node.look_for(
+            [self._sites.positions_for(name, wanted) for wanted in self._kinds], self._ports
+        )
+        # As it was counted with all nodes.
+        node.counted = [roomy.get(name, 0) for roomy in self._roomy]
         for one in self._kept:
             if name in one.held:
                 node.free(one.held[name].on(name), -1)
         self._recount(node)
         return node
 
-    def _recount(self, node: _Node) -> bool:
+    def _recount(self, node: Site) -> bool:
+        before = node.counted
+        after = node.count(self._kinds)
+        if after == before:
+            return False
         grew = False
-        for kind, wanted in enumerate(self._kinds):
-            fits = node.fits(kind, wanted)
-            if fits != node.counted[kind]:
-                grew = grew or fits > node.counted[kind]
-                self._missing[kind] -= fits - node.counted[kind]
-                node.counted[kind] = fits
+        for kind, (old, new) in enumerate(zip(before, after, strict=True)):
+            self._missing[kind] += old - new
+            grew = grew or new > old
         return grew
-
-
-class _Node:
-    """What is free of one node."""
-
-    __slots__ = ("_cpu", "_gpus", "_matching", "_memory", "_ports", "_positions", "_shm", "counted")
-
-    def __init__(self, row: Row, kinds: tuple[Resources, ...], in_gang: bool) -> None:
-        view = row.view
-        self._cpu = row.free_cpu_milli
-        self._memory = row.free_memory_bytes
-        self._shm = row.free_shm_bytes if view.shm_bytes else _UNBOUNDED << 32
-        self._ports = max(0, row.free_ports) if in_gang else _UNBOUNDED
-        self._gpus = list(row.gpu_free)
-        self._positions = {gpu.gpu.uuid: p for p, gpu in enumerate(view.gpus) if gpu.usable}
-        self._matching = [_matching(view, wanted) for wanted in kinds]
-        # How many members of each kind were found to fit.
-        self.counted = [0] * len(kinds)
-
-    def take(self, kind: int, wanted: Resources) -> None:
-        self._cpu -= wanted.cpu_milli
-        self._memory -= wanted.memory_bytes
-        self._shm -= wanted.shm_bytes
-        self._ports -= 1
-        each = min(wanted.gpu_milli, GPU)
-        fit = [(self._gpus[p], p) for p in self._matching[kind] if self._gpus[p] >= each]
-        for _, position in sorted(fit)[: wanted.gpu_count]:
-            self._gpus[position] -= each
-
-    def free(self, member: MemberPlacement, sign: int, ports: int = 0) -> None:
-        self._ports += sign * ports
-        self._cpu += sign * member.cpu_milli
-        self._memory += sign * member.memory_bytes
-        self._shm += sign * member.shm_bytes
-        for share in member.gpus:
-            position = self._positions.get(share.uuid)
-            if position is not None:
-                self._gpus[position] += sign * share.milli
-
-    def fits(self, kind: int, wanted: Resources) -> int:
-        found = self._ports
-        if wanted.cpu_milli:
-            found = min(found, self._cpu // wanted.cpu_milli)
-        if wanted.memory_bytes:
-            found = min(found, self._memory // wanted.memory_bytes)
-        if wanted.shm_bytes:
-            found = min(found, self._shm // wanted.shm_bytes)
-        milli, gpus = wanted.gpu_milli, self._gpus
-        if found > 0 and milli >= GPU:
-            whole = [1 for position in self._matching[kind] if gpus[position] >= GPU]
-            found = min(found, len(whole) * GPU // milli)
-        elif found > 0 and milli:
-            found = min(found, sum(gpus[p] // milli for p in self._matching[kind]))
-        return max(0, found)
-
-
-def _matching(view: NodeView, wanted: Resources) -> list[int]:
-    """Positions of the GPUs that such a member could use."""
-    if not wanted.gpu_milli:
-        return []
-    return [p for p, gpu in enumerate(view.gpus) if gpu.usable and gpu_matches(gpu.gpu, wanted)]

@@ -82,13 +82,15 @@ def recent_share(use: RecentUse, now: float) -> float:
 class Account:
     """What one queue, or one user within a queue, holds and used."""
 
-    __slots__ = ("_capacity", "_held", "_recent", "_share", "use")
+    __slots__ = ("_capacity", "_held", "_level", "_recent", "_share", "use")
 
     def __init__(self, held: Held, use: RecentUse, capacity: Held, now: float) -> None:
         self._held = held
         self._capacity = capacity
         self._share = dominant_share(held, capacity)
         self._recent = recent_share(use, now)
+        # Made when it is asked for.
+        self._level: int | None = None
         self.use = use
 
     @property
@@ -109,14 +111,15 @@ class Account:
         """It holds this as well from now on."""
         self._held = plus(self._held, more)
         self._share = dominant_share(self._held, self._capacity)
+        self._level = None
 
     @property
     def level(self) -> int:
         """0 for a negligible charge, and one more for each doubling above that."""
-        charge = self.charge
-        if charge < NEGLIGIBLE_SHARE:
-            return 0
-        return 1 + floor(log2(charge / NEGLIGIBLE_SHARE))
+        if self._level is None:
+            over = self.charge / NEGLIGIBLE_SHARE
+            self._level = 0 if over < 1.0 else 1 + floor(log2(over))
+        return self._level
 
 
 class QueueAccount(Account):

@@ -120,7 +120,7 @@ class _Prospect:
         )
 
     def _free(self, position: int) -> int:
-        return self.row.gpu_free[position] - self.row.gpu_held[position]
+        return max(0, self.row.gpu_free[position] - self.row.gpu_held[position])
 
     def _matching(self, wanted: Resources) -> list[int]:
         """Positions of the GPUs that such a member could use."""

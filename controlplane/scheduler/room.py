@@ -11,6 +11,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import NewType
 
+import numpy as np
+
 from controlplane.domain.model import PlacementStyle
 from controlplane.domain.snapshot import (
     GangRequest,
@@ -207,26 +209,18 @@ class Room:
     def hold(
         self, members: Sequence[MemberPlacement], experiment_id: str, start_time: float
     ) -> None:
-        """Keeps these places from gangs that end after `start_time`: what is free of them."""
+        """Keeps these amounts from gangs that end after `start_time`.
+
+        What is kept for several at different times is kept several times: less than nothing may
+        be left of it, until all but one are lifted.
+        """
         self._settle()
         hold = _Hold(experiment_id, start_time, [])
         for member in members:
             amount = self._amount(member, 0)
-            if amount is None:
-                continue
-            node, wanted = amount.node, amount.resources
-            kept = _Amount(
-                node,
-                Resources(
-                    cpu_milli=max(0, min(node.free_cpu_milli, wanted.cpu_milli)),
-                    memory_bytes=max(0, min(node.free_memory_bytes, wanted.memory_bytes)),
-                    shm_bytes=max(0, min(node.free_shm_bytes, wanted.shm_bytes)),
-                ),
-                0,
-                tuple([(p, max(0, min(node.gpu_free[p], milli))) for p, milli in amount.taken]),
-            )
-            self._shift([kept], -1)
-            hold.amounts.append(kept)
+            if amount is not None:
+                hold.amounts.append(amount)
+        self._shift(hold.amounts, -1)
         self._holds.append(hold)
         self._journal.append(hold)
 
@@ -389,6 +383,39 @@ class Room:
     def kind_of(self, shape: Shape) -> Hashable:
         """Equal for shapes that fit or do not fit alike on these nodes, whoever's they are."""
         return (self._eligible(shape), shape.resources, shape.tests_gpu)
+
+    @property
+    def discerns(self) -> Hashable:
+        """As long as it is equal, `kind_of` and `nodes_of` tell the same of the same shape."""
+        return (self._table.owned > 0, self._table.tainted > 0)
+
+    def nodes_of(self, shape: Shape) -> Hashable:
+        """Equal for shapes that may go to the same nodes, whatever they ask for."""
+        return (self._eligible(shape), shape.tests_gpu)
+
+    def node(self, name: str) -> RoomNode | None:
+        """One node with what is free of it, without what is held; to be read only, and at once."""
+        self._settle()
+        return self._table.by_name.get(name)
+
+    def copies(self, shape: Shape, wanted: Resources) -> dict[str, int]:
+        """By name the nodes with room for such a member, and for how many of them."""
+        self._settle()
+        found = self._table.copies(wanted, 1 if len(shape.resources) > 1 else 0)
+        allowed = self._table.eligible(self._eligible(shape))
+        if allowed is not None:
+            found = found * allowed
+        nodes = self._table.nodes
+        return {nodes[row].name: int(found[row]) for row in np.flatnonzero(found)}
+
+    def positions_for(self, node: RoomNode, wanted: Resources) -> Sequence[int]:
+        """GPUs of a node, by position, that do for a member if they are free."""
+        if not wanted.gpu_milli:
+            return ()
+        good = self._table.fitting(wanted)
+        if node.gpu_class >= 0:
+            return range(len(node.classes)) if good[node.gpu_class] else ()
+        return [position for position, one in enumerate(node.classes) if good[one]]
 
     def _eligible(self, shape: Shape | GangRequest) -> EligibleKey:
         return EligibleKey.of(shape, self._table.owned > 0, self._table.tainted > 0)

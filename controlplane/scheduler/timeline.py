@@ -8,27 +8,25 @@ others may use it, and all the time what the reservation will not need (see `Kep
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, takewhile
+from itertools import takewhile
 from math import inf
-from operator import itemgetter
 from typing import Final
 
-from controlplane.domain.model import PlacementStyle
 from controlplane.domain.snapshot import GangRequest, MemberPlacement, RunningGang
 from controlplane.scheduler.amounts import Amount, Kept, by_node
+from controlplane.scheduler.ends import End, KnownEnds, end_of
 from controlplane.scheduler.prospects import Prospects
 from controlplane.scheduler.room import NEVER, Room, Row
+from controlplane.scheduler.sites import Sites
 from controlplane.scheduler.virtual import as_running
 
 OVERDUE_SECONDS: Final = 1.0
 """What should have ended is taken to end so much later than now."""
 
 _MOST_TRIES: Final = 48
-"""Of one search: where the counts say so often in vain that there is room, the rest is skipped."""
-
-End = tuple[float, str, RunningGang]
+"""Of one search: a gang of unlike jobs may find no place for all of them though each has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +42,14 @@ class Opening:
 class Timeline:
     """The ends of all gangs that hold something, and the reservations of this cycle."""
 
-    def __init__(self, room: Room, running: Iterable[RunningGang], now: float) -> None:
+    def __init__(
+        self, room: Room, running: tuple[RunningGang, ...], known: KnownEnds, now: float
+    ) -> None:
         self._room = room
         self._running = running
+        self._known = known
         self._now = now
+        self._sites = Sites(room)
         # Ascending; made when it is asked for.
         self._known_ends: list[End] | None = None
         self._started: list[tuple[GangRequest, tuple[MemberPlacement, ...]]] = []
@@ -56,28 +58,23 @@ class Timeline:
     @property
     def _ends(self) -> list[End]:
         if self._known_ends is None:
-            ends = [self._end(gang) for gang in self._running]
-            ends.extend(self._end(as_running(*one, self._now)) for one in self._started)
-            self._known_ends = sorted(end for end in ends if end is not None)
+            self._known_ends = self._known.of(self._running)
+            for gang, members in self._started:
+                self._insert(as_running(gang, members, self._now))
         return self._known_ends
-
-    def _end(self, gang: RunningGang) -> End | None:
-        time = gang.end_time
-        if time is None:
-            return None
-        return (max(time, self._now + OVERDUE_SECONDS), gang.experiment_id, gang)
 
     # --- what happens in the cycle
 
     def start(self, gang: GangRequest, members: tuple[MemberPlacement, ...]) -> None:
         """It holds these places from now on."""
+        self._sites.changed(members)
         if self._known_ends is None:
             self._started.append((gang, members))
         else:
             self._insert(as_running(gang, members, self._now))
 
     def _insert(self, gang: RunningGang) -> None:
-        end = self._end(gang)
+        end = end_of(gang)
         if end is not None:
             insort(self._ends, end)
 
@@ -89,72 +86,48 @@ class Timeline:
 
     # --- looking ahead
 
-    def earliest(
-        self, gang: GangRequest, style: PlacementStyle, seconds: float | None
-    ) -> Opening | None:
+    def earliest(self, gang: GangRequest, seconds: float | None) -> Opening | None:
         """When and where a gang that does not fit now could start; None: nothing known says.
 
         `seconds`: how long it holds its places at the most; None: unknown.
         """
-        room = self._room
-        mark = room.mark()
+        if not self._ends or gang.tests_gpu:
+            return None
         prospects = self.prospects(gang, seconds)
-        # Not released yet.
-        ended: list[RunningGang] = []
-        found: tuple[float, tuple[MemberPlacement, ...]] | None = None
         tries = 0
-        time = self._now
         for time, batch in self._batches():
-            ended.extend(batch)
             if seconds is not None:
                 prospects.keep_from(time + seconds)
             # Called for each of them: it counts.
             grew = [one for one in batch if prospects.release(one)]
-            if grew and prospects.may_fit and tries < _MOST_TRIES:
-                tries += 1
-                members = self._try(gang, style, ended, time, seconds)
+            if grew and prospects.may_fit:
+                members = prospects.place(gang)
                 if members is not None:
-                    found = (time, members)
+                    return self.opening(time, members)
+                tries += 1
+                if tries == _MOST_TRIES:
                     break
-        if found is None and ended and tries == _MOST_TRIES:
-            members = self._try(gang, style, ended, time, seconds)
-            found = None if members is None else (time, members)
-        room.undo(mark)
-        if found is None:
-            return None
-        return self.opening(*found)
-
-    def _try(
-        self,
-        gang: GangRequest,
-        style: PlacementStyle,
-        ended: list[RunningGang],
-        time: float,
-        seconds: float | None,
-    ) -> tuple[MemberPlacement, ...] | None:
-        for one in ended:
-            self.release(one)
-        ended.clear()
-        return self._room.place(gang, style, None if seconds is None else time + seconds)
+        return None
 
     def prospects(self, gang: GangRequest, seconds: float | None) -> Prospects:
         """What there is for a gang by count, at present."""
-        room, shape = self._room, gang.shape
-
-        def row_of(name: str) -> Row | None:
-            row = room.row(name)
-            return row if row is not None and room.may_use(row.view, shape) else None
-
-        prospects = Prospects(gang, row_of, self._kept)
-        prospects.keep_from(inf if seconds is None else self._now + seconds)
-        if len(gang.members) > 1:
-            prospects.count(row.name for row in room.rows())
-        return prospects
+        until = inf if seconds is None else self._now + seconds
+        return Prospects(self._sites, gang, self._kept, until)
 
     def _batches(self) -> Iterator[tuple[float, list[RunningGang]]]:
         """Those that end at one moment end together."""
-        for time, ends in groupby(self._ends, key=itemgetter(0)):
-            yield time, [gang for _, _, gang in ends]
+        soonest = self._now + OVERDUE_SECONDS
+        batch: list[RunningGang] = []
+        at = soonest
+        for end, _, gang in self._ends:
+            time = end if end > soonest else soonest
+            if time != at and batch:
+                yield at, batch
+                batch = []
+            at = time
+            batch.append(gang)
+        if batch:
+            yield at, batch
 
     def opening(self, time: float, members: tuple[MemberPlacement, ...]) -> Opening:
         """With the gangs on these nodes that end by then."""

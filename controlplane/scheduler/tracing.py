@@ -137,7 +137,7 @@ def _node(
                     view.gpu.uuid,
                     view.gpu.index,
                     row.gpu_free[position],
-                    row.gpu_held[position],
+                    min(row.gpu_held[position], max(0, row.gpu_free[position])),
                     tuple(dict.fromkeys(row.gpu_held_for[position])),
                     tuple(given.get(view.gpu.uuid, ())),
                 )

@@ -33,8 +33,8 @@ def snapshot_of(lines: Iterable[str]) -> Snapshot:
 
 
 @st.composite
-def scenes(draw: st.DrawFn, most_waiting: int = 8) -> list[str]:
-    """Lines of a scene."""
+def scenes(draw: st.DrawFn, most_waiting: int = 8, overdue: bool = True) -> list[str]:
+    """Lines of a scene; perhaps with some who have waited for too long."""
     lines = []
     free: dict[str, list[str]] = {}
     cpus: dict[str, int] = {}
@@ -53,7 +53,8 @@ def scenes(draw: st.DrawFn, most_waiting: int = 8) -> list[str]:
     for number in range(draw(st.integers(0, 6))):
         lines += _run(draw, f"{_user(draw)}.{number}", queues, free, cpus)
     for number in range(draw(st.integers(0, most_waiting))):
-        lines.append(_wait(draw, f"{_user(draw)}.{100 + number}", queues))
+        waited = ["0s", "10m", "80h"] if overdue else ["0s", "10m"]
+        lines.append(_wait(draw, f"{_user(draw)}.{100 + number}", queues, waited))
     return lines
 
 
@@ -86,13 +87,13 @@ def _run(
     return [" ".join(filter(None, words))]
 
 
-def _wait(draw: st.DrawFn, name: str, queues: Sequence[str]) -> str:
+def _wait(draw: st.DrawFn, name: str, queues: Sequence[str], waited: Sequence[str]) -> str:
     words = [f"wait {name}", f"queue={draw(st.sampled_from(queues))}"]
     words.append(f"gpus={draw(st.sampled_from(['0', '0.5', '1', '2', '3', '4', '2x1', '2x2']))}")
     words.append(f"cpus={draw(st.sampled_from([1, 1, 2, 4]))}")
     words.append(f"priority={draw(st.sampled_from([40, 50, 60]))}")
     words.append(draw(st.sampled_from(["", *(f"for={d}" for d in DURATIONS)])))
-    words.append(f"waited={draw(st.sampled_from(['0s', '10m', '80h']))}")
+    words.append(f"waited={draw(st.sampled_from(waited))}")
     words.append(draw(st.sampled_from(["", "", "grace=30s"])))
     return " ".join(filter(None, words))
 

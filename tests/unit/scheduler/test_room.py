@@ -95,14 +95,24 @@ def test_what_is_held_is_available_to_who_never_was() -> None:
     assert room.place(gang(2, resources(1000)), PACK, NEVER) is not None
 
 
-def test_of_what_is_not_free_yet_nothing_is_held() -> None:
-    room = room_of(node("n1", [400, 0], cpus=4, free_cpus=1))
-    room.hold([member("ana.1.train.1", "n1", 0, 1, cpus=3)], "ana.1", NOW + 100)
+def test_what_is_held_is_beside_what_is_free() -> None:
+    room = room_of(node("n1", [400, 0], cpus=4, free_cpus=3))
+    room.hold([member("ana.1.train.1", "n1", 0, milli=300, cpus=2)], "ana.1", NOW + 100)
     found = row(room, "n1")
-    assert (found.gpu_free, found.gpu_held) == ([400, 0], [400, 0])
-    assert (found.free_cpu_milli, found.held_cpu_milli) == (1000, 1000)
+    assert (found.gpu_free, found.gpu_held) == ([400, 0], [300, 0])
+    assert (found.free_cpu_milli, found.held_cpu_milli) == (3000, 2000)
     assert found.held_for == ("ana.1",)
-    assert list(found.gpu_held_for) == [("ana.1",), ("ana.1",)]
+    assert list(found.gpu_held_for) == [("ana.1",), ()]
+
+
+def test_what_is_kept_for_two_at_different_times_is_kept_until_both_are_lifted() -> None:
+    room = room_of(node("n1", [1000]))
+    room.hold([member("ana.1.train.1", "n1", 0)], "ana.1", NOW + 200)
+    room.hold([member("ana.2.train.1", "n1", 0)], "ana.2", NOW + 100)
+    one = gang(3, resources(1000))
+    assert room.place(one, PACK, NOW + 150) is None
+    assert free(room) == {"n1": (-1000,)}
+    assert room.place(one, PACK, NOW + 100) is not None
 
 
 def test_what_is_released_on_an_unusable_gpu_or_a_node_that_is_gone_frees_nothing() -> None:
