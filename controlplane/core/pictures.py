@@ -85,6 +85,7 @@ class Pictures:
             mix=cluster.mix.shown(),
             durations=cluster.durations.shown(),
             preemptors=self._preemptors(),
+            reserved=tuple([one for one in cluster.waiting.reserved if one in self._pending]),
             made_room=tuple(sorted(self._made_room.items())),
         )
         return self._snapshot

@@ -149,6 +149,11 @@ class WaitingReasons:
         self._reservations = {one.experiment_id: one for one in reservations}
         self._version = version
 
+    @property
+    def reserved(self) -> Iterable[str]:
+        """Experiments for which the newest plan keeps room."""
+        return self._reservations
+
     def room_grew(self, version: int) -> None:
         """Since the snapshot of this version something became free, or a node became another."""
         self._room_grew_at = version

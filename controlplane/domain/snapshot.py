@@ -332,5 +332,7 @@ class Snapshot:
     durations: Durations = Durations()
     # Waiting experiments for which others were stopped, in the order of their ids.
     preemptors: tuple[str, ...] = ()
+    # Waiting experiments for which the plan before this snapshot kept room, in its order.
+    reserved: tuple[str, ...] = ()
     # (experiment, for whom it was stopped or is being stopped), until the first starts again.
     made_room: tuple[tuple[str, str], ...] = ()

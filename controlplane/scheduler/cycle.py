@@ -68,7 +68,7 @@ def trace(
     room = Room(policy)
     room.load(snapshot)
     shapes = Shapes(room)
-    watcher = Watcher(experiment_id, policy.patience_seconds)
+    watcher = Watcher(experiment_id, policy)
     return watcher.trace(Cycle(room, shapes, KnownEnds(), snapshot, now, policy, watcher).run())
 
 
@@ -147,8 +147,8 @@ class Cycle:
     def run(self) -> Plan:
         """The steps of the cycle."""
         order = self._order
-        # 1. Those that others were stopped for, and of each queue the one that has waited too long,
-        # if there is one, come before anybody else.
+        # 1. Those that others were stopped for come before anybody else, and of each queue the
+        # first, if it has waited too long or room was kept for it before.
         for gang, line in self._first_served():
             self._watch(gang)
             facts = self._facts_of(line)
@@ -213,7 +213,7 @@ class Cycle:
             ]
             found.sort(key=itemgetter(0))
             yield from [(gang, line) for _, gang, line in found]
-        for gang, line in self._order.overdue():
+        for gang, line in self._order.urgent(self._snapshot.reserved):
             if gang.experiment_id not in wanted:
                 yield gang, line
 

@@ -6,7 +6,7 @@
 3. within a priority: those that have waited longer than the policy's patience, oldest first;
 4. then users by what they hold and lately used in this queue, the least first, in coarse steps
    (`Account.level`);
-5. then the shortest by its max_duration, the oldest, the id.
+5. then the shortest by its max_duration (all from a day on alike), the oldest, the id.
 
 Gangs of a line differ in age alone, so a line costs something only while gangs are taken from it.
 """
@@ -14,7 +14,8 @@ Gangs of a line differ in age alone, so a line costs something only while gangs 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import Final, Protocol
 
 from controlplane.domain.model import Queue
@@ -46,8 +47,11 @@ class Order(Protocol):
         """Goes on without all that stands in the line of the first gang."""
         ...
 
-    def overdue(self) -> Iterator[tuple[GangRequest, Line]]:
-        """The first gang of each queue, if it has waited for too long."""
+    def urgent(self, reserved: Sequence[str]) -> list[tuple[GangRequest, Line]]:
+        """The first gang of each queue, if it has waited for too long, the oldest first; then if
+        room was kept for it before, in that order: otherwise other queues, which hold less by the
+        time that room has been made, would take it.
+        """
         ...
 
 
@@ -62,7 +66,7 @@ def estimate_seconds(max_duration_seconds: int | None, queue: Queue) -> float:
 def make_order(pending: Backlog, accounts: Accounts, policy: Policy, now: float) -> Order:
     """The order that a policy asks for."""
     if policy.order is Ordering.FAIR:
-        return FairOrder(pending, accounts, policy.patience_seconds, now)
+        return FairOrder(pending, accounts, policy, now)
     return AgeOrder(pending, by_priority=policy.order is Ordering.PRIORITY)
 
 
@@ -94,26 +98,25 @@ class AgeOrder:
     def drop(self) -> None:
         heapq.heappop(self._heap)
 
-    def overdue(self) -> Iterator[tuple[GangRequest, Line]]:
-        return iter(())
+    def urgent(self, reserved: Sequence[str]) -> list[tuple[GangRequest, Line]]:
+        return []
 
 
 class FairOrder:
     """The rule above."""
 
-    def __init__(
-        self, pending: Backlog, accounts: Accounts, patience_seconds: float, now: float
-    ) -> None:
+    def __init__(self, pending: Backlog, accounts: Accounts, policy: Policy, now: float) -> None:
         by_queue: dict[str, list[Line]] = {}
         for line in pending.lines:
             by_queue.setdefault(line.shape.queue, []).append(line)
-        overdue_since = now - patience_seconds
+        overdue_since = now - policy.patience_seconds
+        longest = policy.longest_counted_seconds
         self._single = len(by_queue) == 1
         self._queues = [
             (
                 # A queue alone is first, whatever it holds.
                 (False, 0.0, name) if self._single else accounts.queue(name).rank,
-                _QueueOrder(name, lines, accounts, overdue_since),
+                _QueueOrder(name, lines, accounts, overdue_since, longest),
             )
             for name, lines in by_queue.items()
         ]
@@ -136,22 +139,38 @@ class FairOrder:
     def drop(self) -> None:
         self._queues[0][1].drop()
 
-    def overdue(self) -> Iterator[tuple[GangRequest, Line]]:
-        for _, queue in sorted(self._queues, key=lambda entry: entry[0]):
+    def urgent(self, reserved: Sequence[str]) -> list[tuple[GangRequest, Line]]:
+        if self._single:
+            # The first of the only queue comes first anyway.
+            return []
+        places = {name: float(place) for place, name in enumerate(reserved)}
+        found = []
+        for _, queue in self._queues:
             first = queue.first()
-            if first is not None and queue.is_overdue(first[0]):
-                yield first
+            if first is not None:
+                gang, _ = first
+                overdue = queue.is_overdue(gang)
+                if overdue or gang.experiment_id in places:
+                    place = gang.submit_time if overdue else places[gang.experiment_id]
+                    found.append(((not overdue, place, gang.experiment_id), first))
+        return [first for _, first in sorted(found, key=itemgetter(0))]
 
 
 class _QueueOrder:
     """The gangs of one queue."""
 
     def __init__(
-        self, name: str, lines: list[Line], accounts: Accounts, overdue_since: float
+        self,
+        name: str,
+        lines: list[Line],
+        accounts: Accounts,
+        overdue_since: float,
+        longest_counted: float,
     ) -> None:
         self._name = name
         self._accounts = accounts
         self._overdue_since = overdue_since
+        self._longest_counted = longest_counted
         self._users: dict[str, Account] = {}
         self._default = estimate_seconds(None, accounts.settings_of(name))
         # Of a user alone the level makes no difference.
@@ -173,7 +192,7 @@ class _QueueOrder:
         shape = line.shape
         level = self._level(shape.user_name) if self._levelled else 0
         limit = shape.max_duration_seconds
-        estimate = self._default if limit is None else float(limit)
+        estimate = min(self._default if limit is None else float(limit), self._longest_counted)
         return (-line.priority, True, level, estimate, came, len(name), name)
 
     def _level(self, user_name: str) -> int:

@@ -52,6 +52,8 @@ class Policy:
     backfill: Backfill = Backfill.RESERVATION
     # How many of the first that do not fit get a reservation (EASY: one).
     reservations: int = 8
+    # Whatever asks for as much time or more counts alike: the oldest first.
+    longest_counted_seconds: float = 24 * 3600.0
     # Who has waited longer than this comes before everybody of its queue and priority.
     patience_seconds: float = 72 * 3600.0
     # Whether running gangs are stopped for those that wait.

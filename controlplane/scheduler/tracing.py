@@ -14,6 +14,7 @@ from controlplane.domain.snapshot import GangRequest, MemberPlacement, Snapshot
 from controlplane.domain.trace import DecisionTrace, GpuTrace, NodeTrace, OrderTrace
 from controlplane.scheduler import reasons
 from controlplane.scheduler.order import estimate_seconds
+from controlplane.scheduler.policy import Policy
 from controlplane.scheduler.quota import Accounts
 from controlplane.scheduler.room import Room, Row
 from controlplane.scheduler.timeline import Timeline
@@ -23,9 +24,9 @@ from riseml.spec.model import GPU
 class Watcher:
     """Waits for the turn of one experiment."""
 
-    def __init__(self, experiment_id: str, overdue_seconds: float) -> None:
+    def __init__(self, experiment_id: str, policy: Policy) -> None:
         self.experiment_id = experiment_id
-        self._overdue_seconds = overdue_seconds
+        self._policy = policy
         # Others that had their turn, with their queues.
         self._considered: dict[str, str] = {}
         self._gang: GangRequest | None = None
@@ -68,8 +69,11 @@ class Watcher:
             waited_seconds=waited,
             urgency=(
                 -waited
-                if waited > self._overdue_seconds
-                else estimate_seconds(gang.max_duration_seconds, queue.queue)
+                if waited > self._policy.patience_seconds
+                else min(
+                    estimate_seconds(gang.max_duration_seconds, queue.queue),
+                    self._policy.longest_counted_seconds,
+                )
             ),
         )
         given: dict[str, list[str]] = {}

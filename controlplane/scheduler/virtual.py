@@ -35,6 +35,8 @@ class VirtualCluster:
         self._running = {gang.experiment_id: gang for gang in snapshot.running}
         self._lines = list(snapshot.pending.lines)
         self._queues = {view.queue.name: view for view in snapshot.queues}
+        self._reserved = snapshot.reserved
+        self._preemptors = set(snapshot.preemptors)
         self._users = {(view.queue, view.user_name): view for view in snapshot.users}
 
     def snapshot(self) -> Snapshot:
@@ -47,6 +49,8 @@ class VirtualCluster:
             running=tuple(self._running.values()),
             queues=tuple(self._queues.values()),
             users=tuple(self._users.values()),
+            reserved=self._reserved,
+            preemptors=tuple(sorted(self._preemptors)),
         )
         return self._snapshot
 
@@ -69,11 +73,14 @@ class VirtualCluster:
         for one in plan.placements:
             started = as_running(requests[one.experiment_id], one.members, now)
             self._running[one.experiment_id] = started
+            self._preemptors.discard(one.experiment_id)
             self._move(started, 1)
         for eviction in plan.evictions:
             gang = self._running[eviction.experiment_id]
             until = now + gang.grace_period_seconds
             self._running[eviction.experiment_id] = replace(gang, stopping_until=until)
+            self._preemptors.add(eviction.for_experiment_id)
+        self._reserved = tuple([one.experiment_id for one in plan.reservations])
 
     def _taken_out(self, names: set[str]) -> dict[str, GangRequest]:
         found: dict[str, GangRequest] = {}

@@ -401,3 +401,14 @@ def test_one_of_higher_priority_than_those_that_wait_wakes_the_scheduler() -> No
     assert not world.woke
     world.submit(spec(priority=60))
     assert world.woke
+
+
+def test_the_scheduler_is_shown_for_whom_room_was_kept_as_long_as_they_wait() -> None:
+    world = waiting()
+    world.submit(spec())
+    kept = [Reservation(name, world.now, ("n1",)) for name in ("ana.2", E, "ana.9")]
+    world.send(PlanMade(Plan(0, reservations=tuple(kept))))
+    world.submit(spec())
+    assert world.cluster.snapshot().reserved == ("ana.2", E)
+    world.kill(E)
+    assert world.cluster.snapshot().reserved == ("ana.2",)

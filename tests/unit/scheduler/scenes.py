@@ -10,7 +10,8 @@ run bo.1 n1:0,1 for=1h started=10m           holds two GPUs of n1, and a CPU; al
                                              stopping-for=ana.3, and two places for a gang
 wait ana.2 gpus=2 for=1h waited=5m           gpus=2x2: two jobs with two each; also cpus=4,
                                              priority=60, queue=prod, tolerates=spot, on=n1
-preemptor ana.2                              others were stopped for it
+stopped bo.3 for=ana.2                       bo.3 waits, or leaves, to make room for it
+reserved ana.3                               room was kept for it by the plan before
 --
 start ana.2 n1:2,3
 reserve ana.3 n1:0,1 in 50m
@@ -96,6 +97,7 @@ class SceneBuilder:
         self._pending: list[GangRequest] = []
         self._used: dict[tuple[str, str], float] = {}
         self._made_room: dict[str, str] = {}
+        self._reserved: list[str] = []
 
     def add(self, line: str) -> None:
         kind, name, *words = line.split()
@@ -116,6 +118,8 @@ class SceneBuilder:
                 self._pending.append(_waiting(name, options, len(self._pending)))
             case "stopped":
                 self._made_room[name] = options["for"]
+            case "reserved":
+                self._reserved.append(name)
             case _:
                 raise ValueError(line)
 
@@ -150,6 +154,7 @@ class SceneBuilder:
                 for queue, user in sorted(users)
             ),
             preemptors=tuple(sorted(waiting.intersection(self._made_room.values()))),
+            reserved=tuple(self._reserved),
             made_room=tuple(sorted(self._made_room.items())),
         )
 
