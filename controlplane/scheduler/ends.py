@@ -1,13 +1,21 @@
-"""The known ends of running gangs, in order, kept from one snapshot to the next."""
+"""What is known of running gangs, kept from one snapshot to the next: their ends, in order, and the
+lowest priority of each queue.
+"""
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
+from operator import is_not
+from typing import Final
 
 from controlplane.domain.snapshot import RunningGang
 
 End = tuple[float, str, RunningGang]
 """When a gang ends at the latest, and its id."""
+
+Running = tuple[RunningGang, ...]
+
+_STRETCH: Final = 256
 
 
 def end_of(gang: RunningGang) -> End | None:
@@ -17,31 +25,99 @@ def end_of(gang: RunningGang) -> End | None:
 
 
 class KnownEnds:
-    """A gang that is the same object as in the snapshot before costs next to nothing."""
+    """A gang that is the same as in the snapshot before costs next to nothing."""
 
     def __init__(self) -> None:
-        self._running: tuple[RunningGang, ...] = ()
-        # By identity; the tuple above keeps them alive.
-        self._known: dict[int, RunningGang] = {}
+        self._running: Running = ()
         self._ends: list[End] = []
+        # How many gangs of each priority, by queue.
+        self._priorities: dict[str, dict[int, int]] = {}
+        self._lowest: dict[str, int] = {}
 
-    def of(self, running: tuple[RunningGang, ...]) -> list[End]:
+    def of(self, running: Running) -> list[End]:
         """Ascending; the caller may change the list."""
-        if running is not self._running:
-            self._follow(running)
+        self._follow(running)
         return self._ends.copy()
 
-    def _follow(self, running: tuple[RunningGang, ...]) -> None:
-        old, new = self._known, {id(gang): gang for gang in running}
-        come = [gang for key, gang in new.items() if key not in old]
-        if len(come) + len(old) > len(new):
-            gone = {key for key in old if key not in new}
-            self._ends = [end for end in self._ends if id(end[2]) not in gone]
-        if len(come) > len(self._ends):
-            self._ends = sorted(self._ends + [end for end in map(end_of, come) if end is not None])
+    def lowest(self, running: Running) -> dict[str, int]:
+        """By queue, the lowest priority that runs. Not to be changed."""
+        self._follow(running)
+        return self._lowest
+
+    def _follow(self, running: Running) -> None:
+        if running is self._running:
+            return
+        gone, come = changes(self._running, running)
+        self._running = running
+        for gang in gone:
+            self._count(gang, -1)
+        for gang in come:
+            self._count(gang, 1)
+        for queue in {gang.queue for gang in (*gone, *come)}:
+            priorities = self._priorities[queue]
+            if priorities:
+                self._lowest[queue] = min(priorities)
+            else:
+                del self._priorities[queue]
+                self._lowest.pop(queue, None)
+        self._follow_ends(gone, come)
+
+    def _count(self, gang: RunningGang, number: int) -> None:
+        priorities = self._priorities.setdefault(gang.queue, {})
+        count = priorities.get(gang.priority, 0) + number
+        if count:
+            priorities[gang.priority] = count
         else:
-            for gang in come:
-                end = end_of(gang)
-                if end is not None:
-                    insort(self._ends, end)
-        self._running, self._known = running, new
+            del priorities[gang.priority]
+
+    def _follow_ends(self, gone: list[RunningGang], come: list[RunningGang]) -> None:
+        ended = [end for end in map(end_of, gone) if end is not None]
+        begun = [end for end in map(end_of, come) if end is not None]
+        if len(ended) + len(begun) > len(self._ends) // 8 + 8:
+            left = {end[:2] for end in ended}
+            kept = [end for end in self._ends if end[:2] not in left]
+            self._ends = sorted(kept + begun)
+            return
+        for end in ended:
+            del self._ends[bisect_left(self._ends, end[:2], key=lambda one: one[:2])]
+        for end in begun:
+            insort(self._ends, end)
+
+
+def changes(old: Running, new: Running) -> tuple[list[RunningGang], list[RunningGang]]:
+    """Who is in the first only, and who in the second only; of a gang that changed, both forms.
+
+    Fast where gangs keep their order and new ones come last; right in any case, but then some may
+    be named in both that did not change.
+    """
+    gone: list[RunningGang] = []
+    come: list[RunningGang] = []
+    before, now = 0, 0
+    while before < len(old) and now < len(new):
+        one, other = old[before], new[now]
+        if one is other:
+            was, is_now = old[before : before + _STRETCH], new[now : now + _STRETCH]
+            # The objects are mostly the same, and then this is fast.
+            same = len(was) if was == is_now else _same(was, is_now)
+            before += same
+            now += same
+            continue
+        before += 1
+        if one == other:
+            now += 1
+            continue
+        gone.append(one)
+        if one.experiment_id == other.experiment_id:
+            come.append(other)
+            now += 1
+    gone.extend(old[before:])
+    come.extend(new[now:])
+    return gone, come
+
+
+def _same(one: Running, other: Running) -> int:
+    """How many are the same from the beginning on; not all are."""
+    for position, differs in enumerate(map(is_not, one, other)):
+        if differs:
+            return position
+    return min(len(one), len(other))

@@ -75,7 +75,6 @@ class Preemption:
         self._now = now
         # Running gangs that are not being stopped, by queue; made when asked for.
         self._queues: dict[str, list[RunningGang]] | None = None
-        self._lowest: dict[str, int] | None = None
         # Gangs that are being stopped already.
         self._leaving: list[RunningGang] = []
         # What was looked for in vain.
@@ -98,18 +97,9 @@ class Preemption:
                 self._queues.setdefault(gang.queue, []).append(gang)
         return self._queues
 
-    def _lowest_by_queue(self) -> dict[str, int]:
-        """The lowest priority that runs."""
-        if self._lowest is None:
-            lowest = self._lowest = {}
-            for gang in self._snapshot.running:
-                if gang.priority < lowest.get(gang.queue, 101):
-                    lowest[gang.queue] = gang.priority
-        return self._lowest
-
     def may_help(self, gang: GangRequest, kind: Hashable, settled: Queue) -> bool:
         """Whether anybody could be stopped for a gang of this queue at all. Cheap."""
-        lowest = self._lowest_by_queue().get(gang.queue, gang.priority)
+        lowest = self._timeline.lowest_priorities().get(gang.queue, gang.priority)
         ground = lowest < gang.priority and settled.preempts_lower_priority
         if not ground and settled.guaranteed_gpu_milli:
             ground = self._may_reclaim(gang) and any(

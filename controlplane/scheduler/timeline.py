@@ -63,6 +63,10 @@ class Timeline:
                 self._insert(as_running(gang, members, self._now))
         return self._known_ends
 
+    def lowest_priorities(self) -> dict[str, int]:
+        """By queue, of those that ran when the cycle began."""
+        return self._known.lowest(self._running)
+
     # --- what happens in the cycle
 
     def start(self, gang: GangRequest, members: tuple[MemberPlacement, ...]) -> None:
