@@ -31,6 +31,8 @@ class Pictures:
         self._nodes: dict[str, NodeView] = {}
         self._pending = WaitingLines()
         self._running: dict[str, RunningGang] = {}
+        # The same as it was shown last; None: it is another now.
+        self._shown_running: tuple[RunningGang, ...] | None = ()
         # Whom an experiment was stopped for, until it starts again.
         self._made_room: dict[str, str] = {}
 
@@ -79,7 +81,7 @@ class Pictures:
             self.version,
             nodes,
             self._pending.queue(),
-            tuple(self._running.values()),
+            self._all_running(),
             queues=tuple([cluster.use.queue_view(queue) for queue in self._queues]),
             users=cluster.use.user_views(),
             mix=cluster.mix.shown(),
@@ -119,7 +121,7 @@ class Pictures:
         experiment = cluster.experiments.get(experiment_id)
         if experiment is not None and not experiment.is_set and not experiment.state.ended:
             if experiment.state is State.PENDING:
-                self._running.pop(experiment_id, None)
+                self._runs_no_more(experiment_id)
                 gang = [job for job in cluster.jobs_of(experiment_id) if job.rank >= 0]
                 pinned = cluster.pinned_nodes(experiment) if experiment.generation else ()
                 self._pending.put(gang_request(experiment, gang, pinned))
@@ -129,6 +131,16 @@ class Pictures:
             if live:
                 self._pending.drop(experiment_id)
                 self._running[experiment_id] = running_gang(experiment, live, cluster.checkpoints)
+                self._shown_running = None
                 return
         self._pending.drop(experiment_id)
-        self._running.pop(experiment_id, None)
+        self._runs_no_more(experiment_id)
+
+    def _runs_no_more(self, experiment_id: str) -> None:
+        if self._running.pop(experiment_id, None) is not None:
+            self._shown_running = None
+
+    def _all_running(self) -> tuple[RunningGang, ...]:
+        if self._shown_running is None:
+            self._shown_running = tuple(self._running.values())
+        return self._shown_running

@@ -145,7 +145,7 @@ def obstacle_on(row: Row, gang: GangRequest) -> PendingReason | None:
     if found is None:
         return None
     code, what, have = found
-    return _reason(code, what, wanted, gang, Short([row], have), row.name)
+    return _reason(code, what, wanted, gang, Short((row,), (row.name,), have), row.name)
 
 
 def kept_on(name: str, holders: Sequence[str], short: PendingReason) -> PendingReason:
@@ -168,8 +168,7 @@ def _reason(
         have = f"{most}{_amount(what, available)}" if available else "none"
         where = {PendingCode.TOO_LARGE: "on one node", PendingCode.GPUS_UNUSABLE: "usable"}
         words += f": {_amount(what, needed)} asked for, {have} {where.get(code, 'free')}"
-    names = tuple([node.name for node in nodes])
-    return PendingReason(code, f"{who} {words}", names, needed, available)
+    return PendingReason(code, f"{who} {words}", found.names, needed, available)
 
 
 def _words(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final, Protocol
 
 import numpy as np
@@ -54,6 +55,7 @@ class Short:
     """Nodes that are short of the same thing, and the most that one of them has of it."""
 
     nodes: Sequence[Place]
+    names: tuple[str, ...]
     available: int
 
 
@@ -149,7 +151,7 @@ class _Seen:
     """By row what stands in the way first."""
 
     def __init__(self, table: NodeTable, key: EligibleKey) -> None:
-        self._nodes = table.nodes
+        self._table = table
         self.numbers = table.barriers(key).copy()
         self.available: Ints = np.zeros(len(self.numbers), dtype=np.int64)
         # Where nothing does, so far.
@@ -177,6 +179,9 @@ class _Seen:
                 continue
             (rows,) = (self.numbers == number).nonzero()
             if len(rows):
-                nodes = [self._nodes[row] for row in rows.tolist()]
-                found[kind] = Short(nodes, int(self.available[rows].max()))
+                pick = itemgetter(*rows.tolist())
+                several = len(rows) > 1
+                nodes = pick(self._table.nodes) if several else (pick(self._table.nodes),)
+                names = pick(self._table.names) if several else (pick(self._table.names),)
+                found[kind] = Short(nodes, names, int(self.available[rows].max()))
         return found

@@ -93,6 +93,7 @@ class NodeTable:
         for row, position in enumerate(order):
             self._row_of[position] = row
         self.nodes = [RoomNode(views[position], row) for row, position in enumerate(order)]
+        self.names = [node.name for node in self.nodes]
         self.by_name = {node.name: node for node in self.nodes}
         # One GPU of each class; none of NO_GPUS.
         self.classes: list[Gpu | None] = [None]
