@@ -340,5 +340,7 @@ def _lost(victim: Victim) -> str:
     if not victim.gpu_milli:
         return f"what it did since {since} is lost"
     hours = victim.lost / 3600
-    amount = f"{hours:.1f} GPU-hours" if hours >= 0.95 else f"{hours * 60:.0f} GPU-minutes"
-    return f"{amount} of work since {since} are lost"
+    amount, unit = (f"{hours:.1f}", "hour") if hours >= 0.95 else (f"{hours * 60:.0f}", "minute")
+    single = amount in ("1", "1.0")
+    plural, verb = ("", "is") if single else ("s", "are")
+    return f"{amount} GPU-{unit}{plural} of work since {since} {verb} lost"

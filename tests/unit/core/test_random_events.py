@@ -72,6 +72,8 @@ SPECS: tuple[TrainSpec, ...] = (
         retry=RetryPolicy(("error",), 1),
     ),
     spec(install=("pip install x",)),
+    spec(roles=gang(("train", 1), resources=WHOLE_GPU), priority=80, max_duration_seconds=100),
+    spec(roles=gang(("worker", 3), resources=WHOLE_GPU), max_duration_seconds=50),
     spec(roles=gang(("train", 1), resources=SHARING), tolerations=(("spot", ""),)),
     spec(roles=gang(("worker", 3)), framework="jax", install=("pip install x",)),
     spec(
