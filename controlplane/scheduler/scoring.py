@@ -111,22 +111,22 @@ class Scoring:
     def _uniform(self, rows: Ints, asked: Ask) -> tuple[Floats, Ints]:
         """Of rows that fit, whose nodes have GPUs of one class, or none."""
         table, worth = self._table, self._worth
-        score = self._apart_from_worth(rows, asked)
-        if worth is None or asked.spread:
-            return score, self._plain_picks(rows, asked)
         share = 0 < asked.level < GPU
-        if not share and (len(table.nodes) == 1 or (not asked.level and len(table.classes) == 1)):
-            # Nothing to choose between, or no GPUs anywhere.
-            return score, np.zeros(len(rows), dtype=np.int64)
+        alone = len(table.nodes) == 1 or (not asked.level and len(table.classes) == 1)
+        if worth is None or asked.spread or (alone and not share):
+            # Where there is nothing to choose between, or no GPUs anywhere, worths say nothing.
+            cpu, memory = table.cpu[rows] - asked.cpu_milli, table.memory[rows] - asked.memory_bytes
+            return self._apart_from_worth(rows, cpu, memory, asked), self._plain_picks(rows, asked)
         number = len(rows)
         states = table.state[rows]
-        before = worth.known(states)
+        before = worth.known(states, table.states)
         (unknown,) = np.isnan(before).nonzero()
         # What the leftovers are worth as they are is worked out along with what will be left.
         every = np.concatenate((rows, rows[unknown])) if len(unknown) else rows
         cpu, memory, levels = table.cpu[every], table.memory[every], table.levels[every]
         cpu[:number] -= asked.cpu_milli
         memory[:number] -= asked.memory_bytes
+        score = self._apart_from_worth(rows, cpu[:number], memory[:number], asked)
         counts = worth.counts(levels)
         which: Ints | None = None
         taken: Ints | None = None
@@ -156,10 +156,11 @@ class Scoring:
             before[unknown] = news
             worth.learn(states[unknown], news)
             after = after[: len(after) - len(unknown)]
+        score += before
         if which is None or taken is None:
-            return score + before - after, np.zeros(number, dtype=np.int64)
+            return score - after, np.zeros(number, dtype=np.int64)
         if len(after) == number:
-            return score + before - after, taken[:number]
+            return score - after, taken[:number]
         # Of the levels of one node the one that loses least, of equal ones the fullest.
         which = which[: len(after)]
         starts = np.flatnonzero(np.append(True, which[1:] != which[:-1]))
@@ -167,19 +168,20 @@ class Scoring:
         hits = np.flatnonzero(after == most[which])[::-1]
         picks = np.empty(number, dtype=np.int64)
         picks[which[hits]] = taken[hits]
-        return score + before - most, picks
+        return score - most, picks
 
-    def _apart_from_worth(self, rows: Ints, asked: Ask) -> Floats:
+    def _apart_from_worth(self, rows: Ints, cpu: Floats, memory: Floats, asked: Ask) -> Floats:
+        """`cpu` and `memory` are what is left."""
         table = self._table
-        cpu = table.cpu[rows] - asked.cpu_milli
-        memory = table.memory[rows] - asked.memory_bytes
         left = table.free[rows] - asked.gpu_milli
-        score = self._left_over(cpu, memory, left)
-        score *= self._tightness
-        if asked.level:
-            score += UNITS * table.gpu_memory[table.gpu_class[rows]]
-        else:
+        # 0.1: memory is rarely what is short.
+        score = cpu * (0.5 * self._tightness / table.most_cpu)
+        score += left * (0.5 * self._tightness / table.most_gpu_milli)
+        score += memory * (0.05 * self._tightness / table.most_memory)
+        if not asked.level:
             score += _BESIDE_GPUS * (table.gpu_class[rows] != NO_GPUS)
+        elif table.has_sizes:
+            score += UNITS * table.gpu_memory[table.gpu_class[rows]]
         np.rint(score, out=score)
         if asked.spread:
             score -= _SPREAD * (left if asked.level else cpu)
@@ -199,15 +201,6 @@ class Scoring:
         least: Ints = levels[np.arange(len(rows)), columns]
         return least
 
-    def _left_over(self, cpu: Floats, memory: Floats, gpu_milli: Floats) -> Floats:
-        table = self._table
-        found: Floats = (
-            cpu / table.most_cpu
-            + gpu_milli / table.most_gpu_milli
-            + 0.1 * (memory / table.most_memory)
-        ) / 2.0
-        return found
-
     def _distance(self, row: int, count: int) -> int:
         node = self._table.nodes[row]
         if not node.layout:
@@ -226,13 +219,14 @@ class Scoring:
         options = _options(node, asked) if min(cpu, memory) >= 0 else []
         if not options:
             return float("inf"), 0
-        score = float(self._apart_from_worth(np.array([row]), asked)[0])
+        left = np.array([float(cpu)]), np.array([float(memory)])
+        score = float(self._apart_from_worth(np.array([row]), *left, asked)[0])
         if worth is None or asked.spread:
             return score, options[-1 if asked.spread else 0][0]
         before = self._worth_of_mixed(worth, row, float(table.cpu[row]), table.memory[row], None)
         lost = [
-            (before - self._worth_of_mixed(worth, row, float(cpu), float(memory), left), pick)
-            for pick, left in options
+            (before - self._worth_of_mixed(worth, row, float(cpu), float(memory), rest), pick)
+            for pick, rest in options
         ]
         least, pick = min(lost)
         return score + least, pick

@@ -150,6 +150,8 @@ class NodeTable:
         for node in self.nodes:
             self._adopt(node, None)
         largest = max((gpu.memory_bytes for gpu in self.classes if gpu is not None), default=0) or 1
+        # Whether some GPUs have more memory than others.
+        self.has_sizes = len({gpu.memory_bytes for gpu in self.classes if gpu is not None}) > 1
         # Of the memory of a GPU by class, as a part of the largest; the last is MIXED.
         self.gpu_memory: Floats = np.array(
             [0.0 if gpu is None else gpu.memory_bytes / largest for gpu in self.classes] + [1.0]
@@ -180,6 +182,11 @@ class NodeTable:
             self._adopt(node, before)
         self._views = views
         return True
+
+    @property
+    def states(self) -> int:
+        """How many different states there were so far."""
+        return len(self._states)
 
     @property
     def _remembers_too_much(self) -> bool:

@@ -94,11 +94,12 @@ class Worth:
         found: Smalls = self._per_level[levels]
         return found
 
-    def known(self, states: Ints) -> Floats:
-        """What was worked out for states of nodes (`NodeTable.state`), NaN where nothing was."""
-        top = int(states.max(initial=0))
-        if top >= len(self._known):
-            larger = np.full(max(top + 1, 2 * len(self._known)), np.nan)
+    def known(self, states: Ints, number: int) -> Floats:
+        """What was worked out for states of nodes, of which there are so many (`NodeTable.state`),
+        NaN where nothing was.
+        """
+        if number > len(self._known):
+            larger = np.full(max(number, 2 * len(self._known)), np.nan)
             larger[: len(self._known)] = self._known
             self._known = larger
         found: Floats = self._known[states]
