@@ -76,6 +76,8 @@ class Scoring:
         self._table = table
         self._worth = worth
         self._tightness = tightness * UNITS
+        # Memory is rarely what is short; the published best fit leaves it out.
+        self._memory_part = 0.0 if worth is None else 0.05
 
     def score(self, rows: Ints, asked: Ask) -> tuple[Floats, Ints]:
         """By row, infinity where it does not fit; and of which level of free thousandths a share is
@@ -174,10 +176,9 @@ class Scoring:
         """`cpu` and `memory` are what is left."""
         table = self._table
         left = table.free[rows] - asked.gpu_milli
-        # 0.1: memory is rarely what is short.
         score = cpu * (0.5 * self._tightness / table.most_cpu)
         score += left * (0.5 * self._tightness / table.most_gpu_milli)
-        score += memory * (0.05 * self._tightness / table.most_memory)
+        score += memory * (self._memory_part * self._tightness / table.most_memory)
         if not asked.level:
             score += _BESIDE_GPUS * (table.gpu_class[rows] != NO_GPUS)
         elif table.has_sizes:
