@@ -35,7 +35,7 @@ class Result:
     curve: tuple[float, ...]
     arrived: int
     placed: int
-    # What the pictures and plans of all arrivals took, without words on why, in seconds of real time.
+    # What the pictures and plans of all arrivals took, words on why left out, in real seconds.
     cycle_seconds: float
 
     @property
