@@ -89,6 +89,11 @@ class Kept:
     # By node, when it keeps whatever becomes free: all that it needs.
     needs: dict[str, Amount] | None = None
 
+    @property
+    def names(self) -> Iterable[str]:
+        """Nodes on which it keeps something, now or later."""
+        return self.held if self.needs is None else self.needs
+
     def grows_by(self, gang: RunningGang) -> dict[str, Amount]:
         """By node: what is kept besides when this one ends."""
         if self.needs is None:

@@ -5,6 +5,7 @@ lowest priority of each queue.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping, Sequence
 from operator import is_not
 from typing import Final
 
@@ -30,6 +31,7 @@ class KnownEnds:
     def __init__(self) -> None:
         self._running: Running = ()
         self._ends: list[End] = []
+        self._on_nodes: dict[str, list[End]] = {}
         # How many gangs of each priority, by queue.
         self._priorities: dict[str, dict[int, int]] = {}
         self._lowest: dict[str, int] = {}
@@ -38,6 +40,11 @@ class KnownEnds:
         """Ascending; the caller may change the list."""
         self._follow(running)
         return self._ends.copy()
+
+    def on_nodes(self, running: Running) -> Mapping[str, Sequence[End]]:
+        """By node of their members, ascending. Not to be changed; true until the next snapshot."""
+        self._follow(running)
+        return self._on_nodes
 
     def lowest(self, running: Running) -> dict[str, int]:
         """By queue, the lowest priority that runs. Not to be changed."""
@@ -77,11 +84,34 @@ class KnownEnds:
             left = {end[:2] for end in ended}
             kept = [end for end in self._ends if end[:2] not in left]
             self._ends = sorted(kept + begun)
+            self._on_nodes = {}
+            for end in self._ends:
+                for name in nodes_of(end[2]):
+                    self._on_nodes.setdefault(name, []).append(end)
             return
         for end in ended:
-            del self._ends[bisect_left(self._ends, end[:2], key=lambda one: one[:2])]
+            _remove(self._ends, end)
+            for name in nodes_of(end[2]):
+                here = self._on_nodes[name]
+                _remove(here, end)
+                if not here:
+                    del self._on_nodes[name]
         for end in begun:
             insort(self._ends, end)
+            for name in nodes_of(end[2]):
+                insort(self._on_nodes.setdefault(name, []), end)
+
+
+def nodes_of(gang: RunningGang) -> Iterable[str]:
+    """The nodes of its members, each once."""
+    members = gang.members
+    if len(members) == 1:
+        return (members[0].node_name,)
+    return dict.fromkeys([member.node_name for member in members])
+
+
+def _remove(ends: list[End], end: End) -> None:
+    del ends[bisect_left(ends, end[:2], key=lambda one: one[:2])]
 
 
 def changes(old: Running, new: Running) -> tuple[list[RunningGang], list[RunningGang]]:

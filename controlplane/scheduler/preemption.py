@@ -75,6 +75,7 @@ class Preemption:
         self._now = now
         # Running gangs that are not being stopped, by queue; made when asked for.
         self._queues: dict[str, list[RunningGang]] | None = None
+        self._lowest: dict[str, int] | None = None
         # Gangs that are being stopped already.
         self._leaving: list[RunningGang] = []
         # What was looked for in vain.
@@ -99,7 +100,9 @@ class Preemption:
 
     def may_help(self, gang: GangRequest, kind: Hashable, settled: Queue) -> bool:
         """Whether anybody could be stopped for a gang of this queue at all. Cheap."""
-        lowest = self._timeline.lowest_priorities().get(gang.queue, gang.priority)
+        if self._lowest is None:
+            self._lowest = self._timeline.lowest_priorities()
+        lowest = self._lowest.get(gang.queue, gang.priority)
         ground = lowest < gang.priority and settled.preempts_lower_priority
         if not ground and settled.guaranteed_gpu_milli:
             ground = self._may_reclaim(gang) and any(

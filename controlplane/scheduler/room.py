@@ -41,6 +41,8 @@ __all__ = ["NEVER", "Choice", "Mark", "Room", "Row", "largest_first"]
 
 Mark = NewType("Mark", int)
 
+_MOST_CAPABLE = 512
+
 NEVER = float("-inf")
 """As `until`: whatever is held is available."""
 
@@ -118,6 +120,7 @@ class Room:
         self._candidates = Candidates(self._table, self._policy)
         self._packing = Packing(self._table, self._candidates, self._take_place)
         self._could_hold: dict[tuple[EligibleKey, tuple[Resources, ...]], bool] = {}
+        self._capable: dict[tuple[EligibleKey, Resources], tuple[str, ...]] = {}
         self._opened = 0
         # What all nodes have together, whether free or not, open or not.
         self.capacity = Held(
@@ -319,9 +322,7 @@ class Room:
                 for node in self._table.nodes
             )
         key = (eligible, tuple([member.resources for member in gang.members]))
-        if self._table.opened != self._opened:
-            self._opened = self._table.opened
-            self._could_hold.clear()
+        self._forget_if_opened()
         known = self._could_hold.get(key)
         if known is None:
             left = [_Empty(n.view) for n in self._table.nodes if may_use(n.view, eligible)]
@@ -407,6 +408,32 @@ class Room:
             found = found * allowed
         nodes = self._table.nodes
         return {nodes[row].name: int(found[row]) for row in np.flatnonzero(found)}
+
+    def capable(self, shape: Shape, wanted: Resources) -> Sequence[str]:
+        """Names of the nodes that such a member may go to, if nothing else ran there."""
+        key = (self._eligible(shape), wanted)
+        self._forget_if_opened()
+        known = self._capable.get(key)
+        if known is None:
+            if len(self._capable) >= _MOST_CAPABLE:
+                self._capable.clear()
+            known = self._capable[key] = tuple(
+                [
+                    node.name
+                    for node in self._table.nodes
+                    if node.view.cpu_milli >= wanted.cpu_milli
+                    and node.view.memory_bytes >= wanted.memory_bytes
+                    and len(self.positions_for(node, wanted)) >= wanted.gpu_count
+                    and may_use(node.view, key[0])
+                ]
+            )
+        return known
+
+    def _forget_if_opened(self) -> None:
+        if self._table.opened != self._opened:
+            self._opened = self._table.opened
+            self._could_hold.clear()
+            self._capable.clear()
 
     def positions_for(self, node: RoomNode, wanted: Resources) -> Sequence[int]:
         """GPUs of a node, by position, that do for a member if they are free."""

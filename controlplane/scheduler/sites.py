@@ -52,6 +52,10 @@ class Sites:
         node = self._room.node(name)
         return () if node is None else self._room.positions_for(node, wanted)
 
+    def capable(self, shape: Shape, wanted: Resources) -> Sequence[str]:
+        """Nodes that such a member may go to, if nothing else ran there."""
+        return self._room.capable(shape, wanted)
+
     def copies(self, shape: Shape, wanted: Resources) -> dict[str, int]:
         """By name the nodes with room for such a member, and for how many of them."""
         return self._room.copies(shape, wanted)
@@ -131,6 +135,25 @@ class Site:
             position = self._positions.get(share.uuid)
             if position is not None:
                 self._gpus[position] += sign * share.milli
+
+    def has_room(self, kind: int, wanted: Resources) -> bool:
+        """For one member."""
+        if (
+            self._cpu < wanted.cpu_milli
+            or self._memory < wanted.memory_bytes
+            or self._shm < wanted.shm_bytes
+        ):
+            return False
+        milli = wanted.gpu_milli
+        if not milli:
+            return True
+        each, missing, gpus = (milli, 1, self._gpus) if milli < GPU else (GPU, milli, self._gpus)
+        for position in self._matching[kind]:
+            if gpus[position] >= each:
+                missing -= GPU
+                if missing <= 0:
+                    return True
+        return False
 
     def _fits(self, kind: int, wanted: Resources) -> int:
         found = self._ports

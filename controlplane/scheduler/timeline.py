@@ -10,13 +10,13 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from math import inf
 from typing import Final
 
 from controlplane.domain.snapshot import GangRequest, MemberPlacement, RunningGang
 from controlplane.scheduler.amounts import Amount, Kept, by_node
 from controlplane.scheduler.ends import End, KnownEnds, end_of
+from controlplane.scheduler.lookahead import Lookahead
 from controlplane.scheduler.prospects import Prospects
 from controlplane.scheduler.room import NEVER, Room, Row
 from controlplane.scheduler.sites import Sites
@@ -54,11 +54,13 @@ class Timeline:
         self._known_ends: list[End] | None = None
         self._started: list[tuple[GangRequest, tuple[MemberPlacement, ...]]] = []
         self._kept: list[Kept] = []
+        self._ahead = Lookahead(self._sites, now, now + OVERDUE_SECONDS)
 
     @property
     def _ends(self) -> list[End]:
         if self._known_ends is None:
             self._known_ends = self._known.of(self._running)
+            self._ahead.show(self._known.on_nodes(self._running))
             for gang, members in self._started:
                 self._insert(as_running(gang, members, self._now))
         return self._known_ends
@@ -81,11 +83,13 @@ class Timeline:
         end = end_of(gang)
         if end is not None:
             insort(self._ends, end)
+            self._ahead.insert(end)
 
     def stop(self, gang: RunningGang, stopping: RunningGang) -> None:
         """It ends sooner than was known, in the second form."""
         ends = self._ends
         ends[:] = [end for end in ends if end[1] != gang.experiment_id]
+        self._ahead.remove(gang)
         self._insert(stopping)
 
     # --- looking ahead
@@ -97,6 +101,9 @@ class Timeline:
         """
         if not self._ends or gang.tests_gpu:
             return None
+        if len(gang.members) == 1:
+            found = self._ahead.first_fit(gang, seconds)
+            return None if found is None else self.opening(*found)
         prospects = self.prospects(gang, seconds)
         tries = 0
         for time, batch in self._batches():
@@ -135,13 +142,8 @@ class Timeline:
 
     def opening(self, time: float, members: tuple[MemberPlacement, ...]) -> Opening:
         """With the gangs on these nodes that end by then."""
-        names = {member.node_name for member in members}
-        waits_for = [
-            gang
-            for _, _, gang in takewhile(lambda end: end[0] <= time, self._ends)
-            if any(member.node_name in names for member in gang.members)
-        ]
-        return Opening(time, members, tuple(waits_for))
+        names = dict.fromkeys([member.node_name for member in members])
+        return Opening(time, members, tuple(self._ahead.ended_on(names, by=time)))
 
     def release(self, gang: RunningGang) -> None:
         """As though it had ended now: of what it gives back, what is reserved is kept."""
@@ -212,6 +214,7 @@ class Timeline:
 
     def _hold(self, kept: Kept) -> None:
         self._kept.append(kept)
+        self._ahead.keep(kept)
         members = [amount.on(name) for name, amount in kept.held.items() if amount]
         self._room.hold(members, kept.experiment_id, kept.start_time)
 

@@ -7,16 +7,23 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.domain.snapshot import RunningGang
-from controlplane.scheduler.ends import KnownEnds, changes, end_of
+from controlplane.domain.snapshot import MemberPlacement, RunningGang
+from controlplane.scheduler.ends import End, KnownEnds, changes, end_of, nodes_of
 from tests.unit.scheduler.pictures import NOW
 
 # Short ones end before long ones.
 GANGS = st.builds(
-    lambda number, queue, priority, seconds: RunningGang(
-        f"ana.{number}", "ana", queue, priority, NOW, seconds, ()
+    lambda number, nodes, queue, priority, seconds: RunningGang(
+        f"ana.{number}",
+        "ana",
+        queue,
+        priority,
+        NOW,
+        seconds,
+        tuple(MemberPlacement(f"ana.{number}.{i}", name) for i, name in enumerate(nodes)),
     ),
     st.integers(1, 600),
+    st.lists(st.sampled_from(["n1", "n2"]), max_size=3),
     st.sampled_from(["default", "vision"]),
     st.integers(0, 3),
     st.sampled_from([None, 10, 20]),
@@ -47,6 +54,11 @@ def test_what_is_kept_is_what_a_new_one_would_find(
             running = stepped(running, *step)
         picture = tuple(running)
         assert known.of(picture) == sorted(e for e in map(end_of, picture) if e is not None)
+        on_nodes: dict[str, list[End]] = {}
+        for end in known.of(picture):
+            for name in nodes_of(end[2]):
+                on_nodes.setdefault(name, []).append(end)
+        assert known.on_nodes(picture) == on_nodes
         queues = {gang.queue for gang in picture}
         assert known.lowest(picture) == {
             queue: min(gang.priority for gang in picture if gang.queue == queue) for queue in queues
