@@ -32,6 +32,9 @@ def _limit(draft: Draft, experiment_id: str) -> None:
     experiment = draft.experiment(experiment_id)
     if experiment is None or experiment.max_duration_seconds is None:
         return
+    if not experiment.generation:
+        # It was never started; thousands may wait.
+        return
     members = members_of(
         draft.jobs_of(experiment_id), draft.attempts_of(experiment_id), experiment.generation
     )
