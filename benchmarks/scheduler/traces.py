@@ -15,7 +15,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ from typing import Any, Final
 from benchmarks.harness import ROOT, BenchmarkError
 
 Found = dict[str, Any]
+# By trace, load and policy: what was found for each seed.
+Waits = dict[tuple[str, float, str], dict[int, Found]]
 
 WORKLOADS: Final = ("default", "cpu050", "gpushare40", "gpuspec10", "multigpu20")
 PLACEMENTS: Final = ("riseml", "fgd", "best-fit", "random")
@@ -70,11 +72,15 @@ class Run:
         return found
 
 
-def all_found(runs: Sequence[Run], results: Path, workers: int) -> list[Found]:
-    """Of all runs, some at a time."""
+def all_found(runs: Sequence[Run], given: argparse.Namespace) -> dict[str, Found]:
+    """By name: of all runs, some at a time; with `--no-runs` of those alone that are there."""
+    results: Path = given.results
     results.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda run: run.found(results), runs))
+    if given.no_runs:
+        runs = [run for run in runs if (results / f"{run.name}.json").exists()]
+    with ThreadPoolExecutor(given.workers) as pool:
+        found = pool.map(lambda run: run.found(results), runs)
+        return dict(zip([run.name for run in runs], found, strict=True))
 
 
 # ------------------------------------------------------------------------------------ allocation
@@ -94,37 +100,50 @@ def allocation(given: argparse.Namespace) -> None:
         )
         for workload, policy in keys
     ]
-    found = dict(zip(keys, all_found(runs, given.results, given.workers), strict=True))
+    by_name = all_found(runs, given)
+    found = {
+        key: by_name[run.name] for key, run in zip(keys, runs, strict=True) if run.name in by_name
+    }
     sys.stdout.write("\n".join(_allocation_table(found)) + "\n")
     if given.plot:
         _plot_allocation(found, given.plot)
 
 
 def _allocation_table(found: Mapping[tuple[str, str], Found]) -> Iterator[str]:
-    yield f"| workload | at | {' | '.join(PLACEMENTS)} |"
-    yield "| --- | --- |" + " --- |" * len(PLACEMENTS)
-    for workload in WORKLOADS:
+    policies = _there(PLACEMENTS, [policy for _, policy in found])
+    yield f"| workload | at | {' | '.join(policies)} |"
+    yield "| --- | --- |" + " --- |" * len(policies)
+    for workload in _there(WORKLOADS, [workload for workload, _ in found]):
         for percent in (100, 130):
             cells = []
-            for policy in PLACEMENTS:
-                one = found[workload, policy]
-                deviation = one["stdev" if percent == 130 else "stdev_at_100"]
-                cells.append(f"{one[f'at_{percent}']:.2f} ± {deviation:.2f}")
+            for policy in policies:
+                one = found.get((workload, policy))
+                deviation = "stdev" if percent == 130 else "stdev_at_100"
+                cells.append(f"{one[f'at_{percent}']:.2f} ± {one[deviation]:.2f}" if one else "")
             yield f"| {workload} | {percent} % | {' | '.join(cells)} |"
 
 
 def _plot_allocation(found: Mapping[tuple[str, str], Found], path: Path) -> None:
     plots = _pyplot()
-    figure, axes = plots.subplots(1, len(WORKLOADS), figsize=(15, 3.6), sharey=True)
-    for axis, workload in zip(axes, WORKLOADS, strict=True):
+    workloads = _there(WORKLOADS, [workload for workload, _ in found])
+    figure, rows = plots.subplots(
+        1, len(workloads), figsize=(3.2 * len(workloads), 3.6), sharey=True, squeeze=False
+    )
+    for axis, workload in zip(rows[0], workloads, strict=True):
         for policy in PLACEMENTS:
-            curve = found[workload, policy]["curve"]
-            axis.plot(range(len(curve)), curve, color=COLOURS[policy], label=policy)
+            if (workload, policy) in found:
+                curve = found[workload, policy]["curve"]
+                axis.plot(range(len(curve)), curve, color=COLOURS[policy], label=policy)
         axis.plot([0, 100], [0, 100], color="black", linewidth=0.5, linestyle=":")
         axis.set(title=workload, xlabel="asked for, % of all GPUs", xlim=(75, 130), ylim=(75, 100))
-    axes[0].set_ylabel("allocated, % of all GPUs")
-    axes[0].legend(frameon=False, loc="lower right")
+    rows[0][0].set_ylabel("allocated, % of all GPUs")
+    rows[0][0].legend(frameon=False, loc="lower right")
     _save(figure, path)
+
+
+def _there(names: Sequence[str], found: Sequence[str]) -> list[str]:
+    """Those of the names that were found, in their order."""
+    return [name for name in names if name in found]
 
 
 # --------------------------------------------------------------------------------------- waiting
@@ -150,101 +169,100 @@ def waiting(given: argparse.Namespace) -> None:
         for trace, load, policy in keys
         for seed in range(1, given.seeds + 1)
     ]
-    results = all_found(runs, given.results, given.workers)
-    found = {
-        key: results[place * given.seeds : (place + 1) * given.seeds]
-        for place, key in enumerate(keys)
-    }
-    names = [trace for trace, _ in traces]
-    sys.stdout.write("\n".join(_waiting_table(found, names, given.policies)) + "\n")
-    sys.stdout.write("\n" + "\n".join(_sizes_table(found, names)) + "\n")
+    by_name = all_found(runs, given)
+    found: Waits = {}
+    for trace, load, policy in keys:
+        seeds = {
+            seed: by_name[name]
+            for seed in range(1, given.seeds + 1)
+            for name in [f"waiting-{trace}-{load}-{policy}-{seed}"]
+            if name in by_name
+        }
+        if seeds:
+            found[trace, load, policy] = seeds
+    sys.stdout.write("\n".join(_waiting_table(found)) + "\n")
+    sys.stdout.write("\n" + "\n".join(_sizes_table(found)) + "\n")
     if given.plot:
-        _plot_waiting(found, names, given.policies, given.plot)
+        _plot_waiting(found, given.plot)
 
 
-def _mean(found: Sequence[Found], name: str) -> float:
-    return float(sum(one[name] for one in found) / len(found))
+def _mean(found: Iterable[Found], name: str) -> float:
+    values = [float(one[name]) for one in found]
+    return sum(values) / len(values)
 
 
 def _hours(found: Sequence[Found], name: str) -> str:
     return f"{_mean(found, f'wait_{name}_seconds') / HOUR:.2f}"
 
 
-def _waiting_table(
-    found: Mapping[tuple[str, float, str], list[Found]],
-    traces: Sequence[str],
-    policies: Sequence[str],
-) -> Iterator[str]:
+def _waiting_table(found: Waits) -> Iterator[str]:
     yield (
-        "| tasks | load | policy | mean | p50 | p95 | max | slowdown | GPUs held "
-        "| seeds better than easy: mean, p95 |"
+        "| tasks | load | policy | seeds | mean | p50 | p95 | max | slowdown | GPUs held "
+        "| better than easy: mean, p95 |"
     )
-    yield "| --- |" + " --- |" * 9
-    for trace in traces:
-        for load in LOADS:
-            easy = found.get((trace, load, "easy"), [])
-            for policy in policies:
-                ours = found[trace, load, policy]
-                better = [
-                    sum(a[name] < b[name] for a, b in zip(ours, easy, strict=False))
-                    for name in ("wait_mean_seconds", "wait_p95_seconds")
-                ]
-                cells = [
-                    *(_hours(ours, name) for name in ("mean", "p50", "p95", "max")),
-                    f"{_mean(ours, 'slowdown_mean'):.2f}",
-                    f"{_mean(ours, 'utilization'):.1f} %",
-                    "" if policy == "easy" else f"{better[0]}, {better[1]} of {len(ours)}",
-                ]
-                yield f"| {trace} | {load} | {policy} | {' | '.join(cells)} |"
+    yield "| --- |" + " --- |" * 10
+    for (trace, load, policy), seeds in found.items():
+        ours, easy = list(seeds.values()), found.get((trace, load, "easy"), {})
+        both = [(one, easy[seed]) for seed, one in seeds.items() if seed in easy]
+        better = [
+            sum(a[name] < b[name] for a, b in both)
+            for name in ("wait_mean_seconds", "wait_p95_seconds")
+        ]
+        cells = [
+            str(len(ours)),
+            *(_hours(ours, name) for name in ("mean", "p50", "p95", "max")),
+            f"{_mean(ours, 'slowdown_mean'):.2f}",
+            f"{_mean(ours, 'utilization'):.1f} %",
+            "" if policy == "easy" else f"{better[0]}, {better[1]} of {len(both)}",
+        ]
+        yield f"| {trace} | {load} | {policy} | {' | '.join(cells)} |"
 
 
-def _sizes_table(
-    found: Mapping[tuple[str, float, str], list[Found]], traces: Sequence[str]
-) -> Iterator[str]:
-    """Who pays: by GPUs, ours after EASY."""
-    yield "| tasks | load | GPUs | tasks of all seeds | easy: mean, p95, max | riseml | slowdown |"
+def _sizes_table(found: Waits) -> Iterator[str]:
+    """Who pays: by GPUs, ours after EASY, over the seeds of both."""
+    yield "| tasks | load | GPUs | count | easy: mean, p95, max | riseml | slowdown |"
     yield "| --- |" + " --- |" * 6
-    for trace in traces:
-        for load in LOADS:
-            easy, ours = found[trace, load, "easy"], found[trace, load, "riseml"]
-            for size in easy[0]["by_gpus"]:
-                pairs = [
-                    (a["by_gpus"][size], b["by_gpus"][size])
-                    for a, b in zip(easy, ours, strict=True)
-                    if size in a["by_gpus"]
-                ]
-                before, after = [a for a, _ in pairs], [b for _, b in pairs]
-                cells = [
-                    ", ".join(_hours(group, name) for name in ("mean", "p95", "max"))
-                    for group in (before, after)
-                ]
-                slowdowns = [f"{_mean(one, 'slowdown_mean'):.2f}" for one in (before, after)]
-                count = sum(one["tasks"] for one in before)
-                yield (
-                    f"| {trace} | {load} | {size} | {count:,} | {' | '.join(cells)} "
-                    f"| {' to '.join(slowdowns)} |"
-                )
+    for (trace, load, policy), easy in found.items():
+        ours = found.get((trace, load, "riseml"), {})
+        both = [(one, ours[seed]) for seed, one in easy.items() if seed in ours]
+        if policy != "easy" or not both:
+            continue
+        for size in both[0][0]["by_gpus"]:
+            before = [a["by_gpus"][size] for a, _ in both if size in a["by_gpus"]]
+            after = [b["by_gpus"][size] for _, b in both if size in b["by_gpus"]]
+            cells = [
+                ", ".join(_hours(group, name) for name in ("mean", "p95", "max"))
+                for group in (before, after)
+            ]
+            slowdowns = [f"{_mean(one, 'slowdown_mean'):.2f}" for one in (before, after)]
+            count = sum(one["tasks"] for one in before)
+            yield (
+                f"| {trace} | {load} | {size} | {count:,} | {' | '.join(cells)} "
+                f"| {' to '.join(slowdowns)} |"
+            )
 
 
-def _plot_waiting(
-    found: Mapping[tuple[str, float, str], list[Found]],
-    traces: Sequence[str],
-    policies: Sequence[str],
-    path: Path,
-) -> None:
+def _plot_waiting(found: Waits, path: Path) -> None:
     plots = _pyplot()
-    figure, axes = plots.subplots(2, len(traces), figsize=(3.4 * len(traces), 6), sharex=True)
+    traces = list(dict.fromkeys(trace for trace, _, _ in found))
+    figure, axes = plots.subplots(
+        2, len(traces), figsize=(3.4 * len(traces), 6), sharex=True, squeeze=False
+    )
     for column, trace in enumerate(traces):
         for axis, name in ((axes[0][column], "mean"), (axes[1][column], "p95")):
-            for policy in policies:
+            for policy in ORDERS:
+                loads = [load for load in LOADS if (trace, load, policy) in found]
                 values = [
-                    [one[f"wait_{name}_seconds"] / HOUR for one in found[trace, load, policy]]
-                    for load in LOADS
+                    [
+                        one[f"wait_{name}_seconds"] / HOUR
+                        for one in found[trace, load, policy].values()
+                    ]
+                    for load in loads
                 ]
                 middle = [sum(group) / len(group) for group in values]
-                axis.plot(LOADS, middle, color=COLOURS[policy], label=policy, marker="o")
+                axis.plot(loads, middle, color=COLOURS[policy], label=policy, marker="o")
                 least, most = [min(group) for group in values], [max(group) for group in values]
-                axis.fill_between(LOADS, least, most, color=COLOURS[policy], alpha=0.15)
+                axis.fill_between(loads, least, most, color=COLOURS[policy], alpha=0.15)
             # Zero has its place: nobody waits on many of these.
             axis.set_yscale("symlog", linthresh=0.1)
             axis.set_ylim(bottom=0)
@@ -291,6 +309,9 @@ def main(arguments: Sequence[str]) -> int:
         command.add_argument("--seeds", type=int, default=seeds, metavar="N")
         command.add_argument("--workers", type=int, default=1, metavar="N")
         command.add_argument("--plot", type=Path, metavar="FILE")
+        command.add_argument(
+            "--no-runs", action="store_true", help="of what is in --results already alone"
+        )
         if run is waiting:
             command.add_argument("--philly", type=Path, required=True, metavar="DIR")
             command.add_argument("--policies", nargs="+", default=list(ORDERS))
