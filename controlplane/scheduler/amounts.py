@@ -38,6 +38,14 @@ class Amount:
         for share in member.gpus:
             self.gpus[share.uuid] = self.gpus.get(share.uuid, 0) + share.milli
 
+    def plus(self, other: Amount) -> None:
+        """Counts another as well; for an amount that is being summed up."""
+        self.cpu_milli += other.cpu_milli
+        self.memory_bytes += other.memory_bytes
+        self.shm_bytes += other.shm_bytes
+        for uuid, milli in other.gpus.items():
+            self.gpus[uuid] = self.gpus.get(uuid, 0) + milli
+
     def beyond(self, other: Amount) -> Amount:
         """What this is more than another, nothing where it is less."""
         gpus = {}

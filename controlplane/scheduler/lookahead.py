@@ -28,13 +28,17 @@ class Lookahead:
         self._now = now
         # Nothing ends before this.
         self._soonest = soonest
+        self._ends: Sequence[End] = ()
         # Of those that ran when the cycle began, and of nodes on which that changed.
         self._running: Mapping[str, Sequence[End]] = {}
         self._changed: dict[str, list[End]] = {}
         self._kept: dict[str, list[Kept]] = {}
 
-    def show(self, running: Mapping[str, Sequence[End]]) -> None:
-        """The ends of those that ran when the cycle began; before it is told of anything else."""
+    def show(self, ends: Sequence[End], running: Mapping[str, Sequence[End]]) -> None:
+        """All ends, which the caller keeps up to date, and by node those of the gangs that ran when
+        the cycle began.
+        """
+        self._ends = ends
         self._running = running
 
     def insert(self, end: End) -> None:
@@ -75,17 +79,22 @@ class Lookahead:
         wanted = member.resources
         best: tuple[float, int, str, Site] | None = None
         latest = inf
-        for name in self._sites.capable(gang.shape, wanted):
-            ends = self._ends_on(name)
-            # With nothing there that ends in time it cannot be the first.
-            if not ends or ends[0][0] > latest:
-                continue
-            found = self._on_node(name, ends, wanted, seconds, latest)
-            if found is not None:
-                time, site = found
-                one = (time, site.free_gpu_milli, name, site)
-                if best is None or one[:3] < best[:3]:
-                    best, latest = one, time
+        capable = self._sites.capable(gang.shape, wanted)
+        seen: set[str] = set()
+        for end, _, ended in self._ends:
+            if end > latest:
+                # Where nothing ends before, it cannot be sooner.
+                break
+            for name in nodes_of(ended):
+                if name in seen or name not in capable:
+                    continue
+                seen.add(name)
+                found = self._on_node(name, self._ends_on(name), wanted, seconds, latest)
+                if found is not None:
+                    time, site = found
+                    one = (time, site.free_gpu_milli, name, site)
+                    if best is None or one[:3] < best[:3]:
+                        best, latest = one, time
         if best is None:
             return None
         time, _, name, site = best
@@ -156,7 +165,7 @@ class _Reserved:
             self._counted.append(one)
             held = one.held.get(self._name)
             if held is not None:
-                self._site.free(held.on(self._name), -1)
+                self._site.add(held, -1)
             for gone in self._released:
                 self._grow(one, gone)
 
@@ -169,4 +178,4 @@ class _Reserved:
     def _grow(self, one: Kept, gang: RunningGang) -> None:
         more = one.grows_by(gang).get(self._name)
         if more is not None:
-            self._site.free(more.on(self._name), -1)
+            self._site.add(more, -1)

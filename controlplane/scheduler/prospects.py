@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from controlplane.domain.model import GpuShare
 from controlplane.domain.snapshot import GangRequest, MemberPlacement, RunningGang
-from controlplane.scheduler.amounts import Kept
+from controlplane.scheduler.amounts import Amount, Kept
 from controlplane.scheduler.room import largest_first
 from controlplane.scheduler.sites import Site, Sites
 from riseml.spec.model import Resources
@@ -59,10 +59,10 @@ class Prospects:
             for name, amount in one.held.items():
                 # On a node that is looked at later it is missing from the start.
                 if name in self._nodes:
-                    self._free(name, amount.on(name), -1)
+                    self._less(name, amount)
             for gone in self._released:
                 for name, amount in one.grows_by(gone).items():
-                    self._free(name, amount.on(name), -1)
+                    self._less(name, amount)
 
     def release(self, gang: RunningGang) -> bool:
         """It ends. Whether that made room for one more member."""
@@ -166,17 +166,17 @@ class Prospects:
             for name, amount in grown.items():
                 node = self._node(name)
                 if node is not None:
-                    node.free(amount.on(name), -sign)
+                    node.add(amount, -sign)
                     touched.append(node)
         grew = False
         for node in touched:
             grew = self._recount(node) or grew
         return grew
 
-    def _free(self, name: str, member: MemberPlacement, sign: int) -> None:
+    def _less(self, name: str, amount: Amount) -> None:
         node = self._node(name)
         if node is not None:
-            node.free(member, sign)
+            node.add(amount, -1)
             self._recount(node)
 
     def _node(self, name: str) -> Site | None:
@@ -194,7 +194,7 @@ class Prospects:
         node.counted = [roomy.get(name, 0) for roomy in self._roomy]
         for one in self._kept:
             if name in one.held:
-                node.free(one.held[name].on(name), -1)
+                node.add(one.held[name], -1)
         self._recount(node)
         return node
 

@@ -120,7 +120,7 @@ class Room:
         self._candidates = Candidates(self._table, self._policy)
         self._packing = Packing(self._table, self._candidates, self._take_place)
         self._could_hold: dict[tuple[EligibleKey, tuple[Resources, ...]], bool] = {}
-        self._capable: dict[tuple[EligibleKey, Resources], tuple[str, ...]] = {}
+        self._capable: dict[tuple[EligibleKey, Resources], frozenset[str]] = {}
         self._opened = 0
         # What all nodes have together, whether free or not, open or not.
         self.capacity = Held(
@@ -409,7 +409,7 @@ class Room:
         nodes = self._table.nodes
         return {nodes[row].name: int(found[row]) for row in np.flatnonzero(found)}
 
-    def capable(self, shape: Shape, wanted: Resources) -> Sequence[str]:
+    def capable(self, shape: Shape, wanted: Resources) -> frozenset[str]:
         """Names of the nodes that such a member may go to, if nothing else ran there."""
         key = (self._eligible(shape), wanted)
         self._forget_if_opened()
@@ -417,7 +417,7 @@ class Room:
         if known is None:
             if len(self._capable) >= _MOST_CAPABLE:
                 self._capable.clear()
-            known = self._capable[key] = tuple(
+            known = self._capable[key] = frozenset(
                 [
                     node.name
                     for node in self._table.nodes

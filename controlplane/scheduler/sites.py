@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from controlplane.domain.model import GpuShare
 from controlplane.domain.snapshot import MemberPlacement, Shape
+from controlplane.scheduler.amounts import Amount
 from controlplane.scheduler.room import Room, Row
 from controlplane.scheduler.table import UNLIMITED
 from riseml.spec.model import GPU, Resources
@@ -52,7 +53,7 @@ class Sites:
         node = self._room.node(name)
         return () if node is None else self._room.positions_for(node, wanted)
 
-    def capable(self, shape: Shape, wanted: Resources) -> Sequence[str]:
+    def capable(self, shape: Shape, wanted: Resources) -> frozenset[str]:
         """Nodes that such a member may go to, if nothing else ran there."""
         return self._room.capable(shape, wanted)
 
@@ -135,6 +136,16 @@ class Site:
             position = self._positions.get(share.uuid)
             if position is not None:
                 self._gpus[position] += sign * share.milli
+
+    def add(self, amount: Amount, sign: int) -> None:
+        """So much more (1) or less (-1) of it is free."""
+        self._cpu += sign * amount.cpu_milli
+        self._memory += sign * amount.memory_bytes
+        self._shm += sign * amount.shm_bytes
+        for uuid, milli in amount.gpus.items():
+            position = self._positions.get(uuid)
+            if position is not None:
+                self._gpus[position] += sign * milli
 
     def has_room(self, kind: int, wanted: Resources) -> bool:
         """For one member."""

@@ -60,7 +60,7 @@ class Timeline:
     def _ends(self) -> list[End]:
         if self._known_ends is None:
             self._known_ends = self._known.of(self._running)
-            self._ahead.show(self._known.on_nodes(self._running))
+            self._ahead.show(self._known_ends, self._known.on_nodes(self._running))
             for gang, members in self._started:
                 self._insert(as_running(gang, members, self._now))
         return self._known_ends
@@ -186,7 +186,7 @@ class Timeline:
                             amount = amount.beyond(for_other[name])
                     shares.append((one.experiment_id, name, amount))
         for _, name, amount in shares:
-            freed[name].add(amount.on(name))
+            freed[name].plus(amount)
         held = {name: needed.beyond(freed[name]) for name, needed in needs.items()}
         growth: dict[str, dict[str, Amount]] = {}
         kept = dict(held)
