@@ -483,7 +483,9 @@ class Cluster:
             self.attempts_by_experiment.setdefault(attempt.experiment_id, []).append(attempt_id)
         self.attempts[attempt_id] = attempt
         if was_live is is_live:
-            if old is not None and old.stop_time != attempt.stop_time:
+            if old is not None and (
+                old.stop_time != attempt.stop_time or old.start_time != attempt.start_time
+            ):
                 self._pictures.experiment_changed(attempt.experiment_id)
             return
         if now is not None:

@@ -133,6 +133,8 @@ class WaitingReasons:
         self._cluster = cluster
         self._by_shape: dict[Shape, WaitingShape] = {}
         self._reservations: dict[str, Reservation] = {}
+        # Of gangs for which others are being stopped.
+        self._making_room: set[Shape] = set()
         self._version = 0
         self._room_grew_at = 0
 
@@ -147,6 +149,11 @@ class WaitingReasons:
         """
         self._by_shape = {one.shape: one for one in waiting}
         self._reservations = {one.experiment_id: one for one in reservations}
+        self._making_room = set()
+        for one in self._reservations.values():
+            experiment = self._cluster.experiments.get(one.experiment_id)
+            if one.reason is not None and experiment is not None:
+                self._making_room.add(self._shape_of(experiment))
         self._version = version
 
     @property
@@ -173,13 +180,15 @@ class WaitingReasons:
     def are_known(self, shape: Shape, priority: int) -> bool:
         """Whether the next plan could only say again that gangs of this shape wait, and why.
 
-        Room that is kept for another may become free without a word: it may be another's turn. And
-        one of higher priority than those that wait may preempt where they may not.
+        Room that is kept for another may become free without a word: it may be another's turn. One
+        of higher priority than those that wait may preempt where they may not; and where one
+        preempts, the next may as well.
         """
         found = self._by_shape.get(shape)
         return (
             found is not None
             and priority <= found.priority
+            and shape not in self._making_room
             and self._version > self._room_grew_at
             and all(reason.code is not PendingCode.RESERVED for reason in found.reasons)
         )

@@ -412,3 +412,17 @@ def test_the_scheduler_is_shown_for_whom_room_was_kept_as_long_as_they_wait() ->
     assert world.cluster.snapshot().reserved == ("ana.2", E)
     world.kill(E)
     assert world.cluster.snapshot().reserved == ("ana.2",)
+
+
+def test_the_scheduler_sees_at_once_that_a_job_of_a_gang_began() -> None:
+    world = World()
+    world.connect()
+    world.submit(spec(roles=gang(("worker", 2)), max_duration_seconds=100))
+    world.plan()
+    assert world.cluster.snapshot().running[0].start_time == world.now
+    world.pass_time(5)
+    world.run("ana.1.worker.1-1")
+    world.pass_time(5)
+    world.run("ana.1.worker.2-1")
+    (running,) = world.cluster.snapshot().running
+    assert running.start_time == world.now - 5

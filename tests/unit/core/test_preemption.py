@@ -70,6 +70,20 @@ def test_the_room_is_for_whom_it_was_made_and_not_for_who_comes_meanwhile() -> N
     assert world.state(short) == "PENDING"
 
 
+def test_where_one_preempts_the_next_may_as_well() -> None:
+    world = World()
+    world.connect(gpus=(gpu("g0"), gpu("g1", 1)))
+    for _ in range(2):
+        world.submit(spec(roles=ONE_GPU, priority=40))
+    plan(world)
+    for _ in range(2):
+        world.submit(spec(roles=ONE_GPU, priority=60))
+        assert world.woke
+        assert len(plan(world).evicted) == 1
+    world.submit(spec(roles=ONE_GPU, priority=60))
+    assert plan(world).evicted == ()
+
+
 def test_a_kill_of_whom_it_was_made_for_leaves_the_room_to_the_others() -> None:
     world = occupied()
     world.submit(spec(roles=ONE_GPU, priority=60))
