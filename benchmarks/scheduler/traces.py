@@ -150,7 +150,8 @@ def _there(names: Sequence[str], found: Sequence[str]) -> list[str]:
 
 
 def waiting(given: argparse.Namespace) -> None:
-    traces = [("openb", given.openb / "openb_pod_list_default.csv")]
+    openb = f"openb{given.openb_nodes}"
+    traces = [(openb, given.openb / "openb_pod_list_default.csv")]
     traces += [(path.stem, path) for path in sorted(given.philly.glob("*.trace"))]
     nodes = given.openb / "openb_node_list_gpu_node.csv"
     keys = [
@@ -161,9 +162,10 @@ def waiting(given: argparse.Namespace) -> None:
         Run(
             f"waiting-{trace}-{load}-{policy}-{seed}",
             (
-                *("replay", "--nodes", str(nodes) if trace == "openb" else PHILLY_CLUSTER),
+                *("replay", "--nodes", str(nodes) if trace == openb else PHILLY_CLUSTER),
                 *("--tasks", str(paths[trace]), "--load", str(load), "--policy", policy),
                 *("--first-seed", str(seed)),
+                *(("--sample", str(given.openb_nodes)) if trace == openb else ()),
             ),
         )
         for trace, load, policy in keys
@@ -314,6 +316,13 @@ def main(arguments: Sequence[str]) -> int:
         )
         if run is waiting:
             command.add_argument("--philly", type=Path, required=True, metavar="DIR")
+            command.add_argument(
+                "--openb-nodes",
+                type=int,
+                default=128,
+                metavar="N",
+                help="so many of them, drawn by the seed: 128 take an hour, 32 some minutes",
+            )
             command.add_argument("--policies", nargs="+", default=list(ORDERS))
     given = parser.parse_args(arguments)
     given.run(given)
