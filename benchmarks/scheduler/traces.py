@@ -215,7 +215,7 @@ def _waiting_table(found: Waits) -> Iterator[str]:
             *(_hours(ours, name) for name in ("mean", "p50", "p95", "max")),
             f"{_mean(ours, 'slowdown_mean'):.2f}",
             f"{_mean(ours, 'utilization'):.1f} %",
-            "" if policy == "easy" else f"{better[0]}, {better[1]} of {len(both)}",
+            f"{better[0]}, {better[1]} of {len(both)}" if both and policy != "easy" else "",
         ]
         yield f"| {trace} | {load} | {policy} | {' | '.join(cells)} |"
 
