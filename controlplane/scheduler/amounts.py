@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from controlplane.domain.model import GpuShare
@@ -98,7 +98,7 @@ class Kept:
     needs: dict[str, Amount] | None = None
 
     @property
-    def names(self) -> Iterable[str]:
+    def names(self) -> Collection[str]:
         """Nodes on which it keeps something, now or later."""
         return self.held if self.needs is None else self.needs
 

@@ -126,7 +126,7 @@ class Cycle:
         self._accounts = Accounts(snapshot, room.capacity, now)
         self._timeline = Timeline(room, snapshot.running, ends, now)
         self._order = make_order(snapshot.pending, self._accounts, policy, now)
-        self._preemption = Preemption(room, self._timeline, self._accounts, snapshot, now)
+        self._preemption = Preemption(self._timeline, self._accounts, snapshot, now)
         self._placed: dict[str, tuple[MemberPlacement, ...]] = {}
         self._evictions: list[Eviction] = []
         self._reservations: dict[str, Reservation] = {}
@@ -136,7 +136,7 @@ class Cycle:
         self._waiting: dict[Shape, _Blocked] = {}
         self._facts: dict[Shape, _Facts] = {}
         self._full = FullFor()
-        # Kinds for which looking ahead was in vain.
+        # Kinds for which looking ahead was in vain, by what was known of ends then.
         self._no_opening: set[int] = set()
         self._no_room_ever: set[int] = set()
         # Queues of which somebody has a reservation.
@@ -304,7 +304,7 @@ class Cycle:
                 self._no_opening.add(kind)
         soon = opening is not None and opening.time <= self._now + SOON_SECONDS
         if may_preempt and not soon:
-            made = self._preemption.make_room(gang, kind, facts.style, facts.known.seconds)
+            made = self._preemption.make_room(gang, kind, facts.known.seconds)
             if made is not None:
                 evictions, opening = made
                 self._note_evictions(evictions)
@@ -343,6 +343,8 @@ class Cycle:
 
     def _reserve(self, gang: GangRequest, opening: Opening) -> None:
         self._timeline.keep(gang, opening)
+        # It ends some time, and so do those that were stopped for it.
+        self._no_opening.clear()
         if opening.time <= self._now + SOON_SECONDS:
             self._preemption.promise(gang)
         self._note_reservation(

@@ -111,6 +111,11 @@ class Site:
         return other
 
     @property
+    def is_overfull(self) -> bool:
+        """Whether more of something is taken than there is."""
+        return min(self._cpu, self._memory, self._shm, self._ports, *self._gpus) < 0
+
+    @property
     def free_gpu_milli(self) -> int:
         return sum(self._gpus)
 
@@ -150,7 +155,8 @@ class Site:
     def has_room(self, kind: int, wanted: Resources) -> bool:
         """For one member."""
         if (
-            self._cpu < wanted.cpu_milli
+            self._ports < 1
+            or self._cpu < wanted.cpu_milli
             or self._memory < wanted.memory_bytes
             or self._shm < wanted.shm_bytes
         ):

@@ -145,14 +145,14 @@ class Timeline:
         names = dict.fromkeys([member.node_name for member in members])
         return Opening(time, members, tuple(self._ahead.ended_on(names, by=time)))
 
-    def release(self, gang: RunningGang) -> None:
-        """As though it had ended now: of what it gives back, what is reserved is kept."""
-        self._room.release(gang)
-        for one in self._kept:
-            grown = one.grows_by(gang)
-            if grown:
-                members = [amount.on(name) for name, amount in grown.items()]
-                self._room.hold(members, one.experiment_id, one.start_time)
+    @property
+    def sites(self) -> Sites:
+        """Nodes as numbers."""
+        return self._sites
+
+    def kept_on(self, name: str, until: float) -> list[Kept]:
+        """Reservations that keep something on a node, now or later, from one that ends then."""
+        return [one for one in self._kept if one.start_time < until and name in one.names]
 
     def kept_from(self, gang: GangRequest, name: str, now: float) -> list[tuple[str, Amount]]:
         """For whom how much of a node is kept from a gang that would start now."""

@@ -239,3 +239,16 @@ def test_reasons_read_as_sentences(lines: list[str]) -> None:
         for reason in one.reasons:
             assert reason.message[0].isupper() or reason.message[0].isdigit()
             assert not reason.message.endswith(".")
+
+
+def test_no_more_than_sixteen_preempt_at_one_time() -> None:
+    """Whoever has others stopped comes first in all cycles to come: that may not be everybody."""
+    lines = ["node n1 gpus=32"]
+    lines += [f"run bo.{n} n1:{n} priority=40 grace=30s" for n in range(32)]
+    lines += [f"wait ana.{n} gpus=1 priority=60 for=1h" for n in range(32)]
+    picture = snapshot_of(lines)
+    plan = schedule(picture, NOW)
+    preemptors = {eviction.for_experiment_id for eviction in plan.evictions}
+    assert len(plan.evictions) == len(preemptors) == 16
+    waiting = replace(picture, preemptors=tuple(sorted(preemptors)))
+    assert not schedule(waiting, NOW).evictions
