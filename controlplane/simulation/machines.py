@@ -83,6 +83,8 @@ class Run:
     start_time: float
     nodes: dict[str, str] = field(default_factory=dict)
     gpu_milli: int = 0
+    # Asked to stop: whatever ends it then, the control plane lets it start anew.
+    stopping: bool = False
 
 
 class Machines:
@@ -138,6 +140,7 @@ class Machines:
         run = None if attempt is None else self.running.get(attempt.experiment_id)
         if attempt is None or run is None or attempt_id not in run.nodes:
             return
+        run.stopping = True
         experiment_id = attempt.experiment_id
         end = self._cluster.now + self._stop_seconds
         self._cluster.call_at(end, lambda: self._end(experiment_id, run, SIGTERM))
@@ -146,7 +149,7 @@ class Machines:
         """Of all members at once; whatever ends a run first counts."""
         if self.running.get(experiment_id) is not run:
             return
-        self.on_end(experiment_id, run, exit_signal is None)
+        self.on_end(experiment_id, run, exit_signal is None and not run.stopping)
         del self.running[experiment_id]
         self.held_gpu_milli -= run.gpu_milli
         for attempt_id, node_name in run.nodes.items():
