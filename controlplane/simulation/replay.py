@@ -200,7 +200,8 @@ class _Replay:
     def _started(self, experiment_id: str, run: Run) -> None:
         self._count_held()
         tracked = self._tracked[experiment_id]
-        tracked.started = run.start_time
+        if not tracked.ended:
+            tracked.started = run.start_time
         if not self._may_preempt:
             self._close(tracked)
 
@@ -209,8 +210,6 @@ class _Replay:
         tracked = self._tracked[experiment_id]
         if done:
             self._close(tracked)
-            if not tracked.measured:
-                del self._tracked[experiment_id]
             return
         self._preemptions += 1
         self._lost += run.gpu_milli / GPU * (self._cluster.now - run.start_time)
