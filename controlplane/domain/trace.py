@@ -58,7 +58,7 @@ class OrderTrace:
     # Recent use of the user, in seconds of the whole cluster; see `RecentUse`.
     user_recent_seconds: float
     waited_seconds: float
-    # How the rule in docs/scheduling.md ranks it within its user and priority, lowest first.
+    # How the rule in docs/scheduling/policy.md ranks it within its user and priority, lowest first.
     urgency: float
 
 

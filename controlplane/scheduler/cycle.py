@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from operator import itemgetter
 
-from controlplane.domain.model import PlacementStyle
 from controlplane.domain.plan import (
     Decision,
     Eviction,
@@ -15,7 +14,6 @@ from controlplane.domain.plan import (
     PendingReason,
     Plan,
     Reservation,
-    WaitingShape,
 )
 from controlplane.domain.snapshot import (
     GangRequest,
@@ -28,12 +26,13 @@ from controlplane.domain.trace import DecisionTrace
 from controlplane.scheduler import decisions, reasons, reservation
 from controlplane.scheduler.ends import KnownEnds
 from controlplane.scheduler.full import FullFor
+from controlplane.scheduler.left_waiting import LeftWaiting
 from controlplane.scheduler.order import make_order
 from controlplane.scheduler.policy import DEFAULT, Backfill, Policy
 from controlplane.scheduler.preemption import SOON_SECONDS, Preemption
-from controlplane.scheduler.quota import Accounts, QueueAccount
-from controlplane.scheduler.room import NEVER, Room
-from controlplane.scheduler.shapes import Known, Shapes
+from controlplane.scheduler.quota import Accounts
+from controlplane.scheduler.room import Room
+from controlplane.scheduler.shapes import Facts, Shapes
 from controlplane.scheduler.timeline import Opening, Timeline
 from controlplane.scheduler.tracing import Watcher
 
@@ -77,33 +76,6 @@ def schedule(snapshot: Snapshot, now: float, policy: Policy = DEFAULT) -> Plan:
     return Scheduler(policy).schedule(snapshot, now)
 
 
-@dataclass(slots=True)
-class _Blocked:
-    """All gangs of one shape that wait; the first stands for all of them."""
-
-    first: GangRequest
-    facts: _Facts
-    # The highest of them.
-    priority: int
-    # What is known already; None: there is no room, and why is found at the end.
-    reason: PendingReason | None = None
-    impossible: bool = False
-
-
-@dataclass(slots=True)
-class _Facts:
-    """What the gangs of one shape have in common, in this cycle."""
-
-    shape: Shape
-    known: Known
-    # Equal for gangs that fit or do not fit alike.
-    kind: int
-    queue: QueueAccount
-    style: PlacementStyle
-    # When it ends at the latest if it starts now.
-    until: float | None
-
-
 class Cycle:
     """One look at a snapshot. `room` shows it, and is left in disorder."""
 
@@ -130,11 +102,11 @@ class Cycle:
         self._placed: dict[str, tuple[MemberPlacement, ...]] = {}
         self._evictions: list[Eviction] = []
         self._reservations: dict[str, Reservation] = {}
-        # How long those with a reservation have waited, in seconds.
-        self._waited: dict[str, float] = {}
+        # For whom, in the same order.
+        self._reserved_for: list[GangRequest] = []
         self._decisions: list[Decision] = []
-        self._waiting: dict[Shape, _Blocked] = {}
-        self._facts: dict[Shape, _Facts] = {}
+        self._left = LeftWaiting(room, now)
+        self._facts: dict[Shape, Facts] = {}
         self._full = FullFor()
         # Kinds for which looking ahead was in vain, by what was known of ends then.
         self._no_opening: set[int] = set()
@@ -180,7 +152,7 @@ class Cycle:
             placements=tuple([GangPlacement(*placed) for placed in self._placed.items()]),
             evictions=tuple(self._evictions),
             reservations=tuple(self._reservations.values()),
-            waiting=tuple(self._explained()) if self._policy.explain else (),
+            waiting=tuple(self._left.explained(self._reservations.values(), self._reserved_for)),
             decisions=tuple(self._decisions),
         )
 
@@ -217,25 +189,14 @@ class Cycle:
             if gang.experiment_id not in wanted:
                 yield gang, line
 
-    def _facts_of(self, line: Line) -> _Facts:
-        shape = line.shape
-        known = self._shapes.of(shape)
-        queue = self._accounts.queue(shape.queue)
-        seconds = known.seconds
-        facts = self._facts[shape] = _Facts(
-            shape,
-            known,
-            # A gang that one style has no place for another may have one for.
-            known.kind * 2 + (queue.queue.placement is PlacementStyle.SPREAD),
-            queue,
-            queue.queue.placement,
-            None if seconds is None else self._now + seconds,
-        )
+    def _facts_of(self, line: Line) -> Facts:
+        queue = self._accounts.queue(line.shape.queue)
+        facts = self._facts[line.shape] = self._shapes.facts(line.shape, queue, self._now)
         return facts
 
     # --- starting
 
-    def _is_within_limit(self, gang: GangRequest, facts: _Facts) -> bool:
+    def _is_within_limit(self, gang: GangRequest, facts: Facts) -> bool:
         queue, wanted = facts.queue, facts.known.wanted.gpu_milli
         if queue.allows(wanted):
             return True
@@ -245,7 +206,7 @@ class Cycle:
             queue.leave_room_below_limit(wanted)
         return False
 
-    def _start(self, gang: GangRequest, facts: _Facts) -> bool:
+    def _start(self, gang: GangRequest, facts: Facts) -> bool:
         """Places a gang, if there is room."""
         kind, nodes, until = facts.kind, facts.known.nodes, facts.until
         wanted = facts.shape.resources
@@ -259,7 +220,7 @@ class Cycle:
         return False
 
     def _note_start(
-        self, gang: GangRequest, facts: _Facts, members: tuple[MemberPlacement, ...]
+        self, gang: GangRequest, facts: Facts, members: tuple[MemberPlacement, ...]
     ) -> None:
         self._placed[gang.experiment_id] = members
         self._accounts.add(gang.queue, gang.user_name, facts.known.wanted)
@@ -270,21 +231,16 @@ class Cycle:
     def _note_waiting(
         self,
         gang: GangRequest,
-        facts: _Facts,
+        facts: Facts,
         reason: PendingReason | None = None,
         impossible: bool = False,
     ) -> None:
-        if not self._policy.explain:
-            return
-        known = self._waiting.get(facts.shape)
-        if known is None:
-            self._waiting[facts.shape] = _Blocked(gang, facts, gang.priority, reason, impossible)
-        elif gang.priority > known.priority:
-            known.priority = gang.priority
+        if self._policy.explain:
+            self._left.note(gang, facts, reason, impossible)
 
     # --- keeping room for those that cannot start
 
-    def _keep_room(self, gang: GangRequest, facts: _Facts, first_served: bool = False) -> bool:
+    def _keep_room(self, gang: GangRequest, facts: Facts, first_served: bool = False) -> bool:
         """Stops others for it, or reserves what becomes free, if it is one of those for whom that
         is done.
         """
@@ -328,7 +284,7 @@ class Cycle:
                 [decisions.preempted(running[one.experiment_id], one) for one in evictions]
             )
 
-    def _may_reserve(self, facts: _Facts, first_served: bool) -> bool:
+    def _may_reserve(self, facts: Facts, first_served: bool) -> bool:
         backfill = self._policy.backfill
         if backfill is Backfill.RESERVATION:
             return (
@@ -378,8 +334,9 @@ class Cycle:
     def _note_reservation(self, gang: GangRequest, reserved: Reservation) -> None:
         self._reservations[gang.experiment_id] = reserved
         self._reserved_queues.add(gang.queue)
-        waited = self._waited[gang.experiment_id] = self._now - gang.submit_time
+        self._reserved_for.append(gang)
         if self._policy.explain:
+            waited = self._now - gang.submit_time
             self._decisions.append(decisions.reserved(reserved, waited, self._now))
 
     def _stop_all_behind(self, gang: GangRequest) -> None:
@@ -388,37 +345,3 @@ class Cycle:
             self._watch(behind)
             self._note_waiting(behind, self._facts_of(line), reasons.behind(gang))
             self._drop(behind, line)
-
-    # --- saying why
-
-    def _explained(self) -> Iterator[WaitingShape]:
-        """The reasons of each kind are found once, whatever the number of gangs that are of it."""
-        if not self._waiting:
-            return
-        known: dict[int, reasons.Explanation] = {}
-        for shape, blocked in self._waiting.items():
-            if blocked.reason is not None:
-                found: reasons.Explanation = ((blocked.reason,), blocked.impossible)
-            else:
-                facts = blocked.facts
-                if facts.kind not in known:
-                    known[facts.kind] = self._explain(blocked.first, facts.style)
-                found = known[facts.kind]
-            yield WaitingShape(shape, *found, priority=blocked.priority)
-
-    def _explain(self, gang: GangRequest, style: PlacementStyle) -> reasons.Explanation:
-        if self._reservations:
-            mark = self._room.mark()
-            members = self._room.place(gang, style, NEVER)
-            self._room.undo(mark)
-            if members is not None:
-                # It would start now if nothing were kept for others.
-                return ((self._reserved_reason(members),), False)
-        return reasons.explain(self._room, gang)
-
-    def _reserved_reason(self, members: Sequence[MemberPlacement]) -> PendingReason:
-        """Of the reservations on these nodes, the first in the scheduler's order."""
-        names = {member.node_name for member in members}
-        kept = [one for one in self._reservations.values() if not names.isdisjoint(one.node_names)]
-        first = kept[0] if kept else next(iter(self._reservations.values()))
-        return reasons.reserved(first, self._waited[first.experiment_id], self._now)

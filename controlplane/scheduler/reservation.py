@@ -1,10 +1,10 @@
-"""Keeps large gangs from starving behind small ones that always fit.
+"""Keeps large gangs from starving where nobody knows when those in their way end.
 
 The rule: the first waiting gang, in the scheduler's order, that has waited for more than
-RESERVE_AFTER_SECONDS and that the open nodes could hold if nothing else ran, gets the nodes that
-lack least for it. Gangs after it in the order (never of higher priority) may use of these nodes
-only what is free beyond what it needs. So these nodes empty, and it starts. One gang at a time has
-this.
+RESERVE_AFTER_SECONDS, for which no known end would do, and that the open nodes could hold if
+nothing else ran, gets the nodes that lack least for it. Gangs after it in the order may use of
+these nodes only what is free beyond what it needs. So these nodes empty, and it starts. One gang at
+a time has this.
 """
 
 from __future__ import annotations

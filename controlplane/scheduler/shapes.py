@@ -6,8 +6,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
+from controlplane.domain.model import PlacementStyle
 from controlplane.domain.snapshot import Held, Shape
-from controlplane.scheduler.quota import total
+from controlplane.scheduler.quota import QueueAccount, total
 from controlplane.scheduler.room import Room
 
 _MOST_SHAPES: Final = 50_000
@@ -25,6 +26,20 @@ class Known:
     wanted: Held
     # How long it holds its places at the most; None: nothing bounds it.
     seconds: float | None
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the gangs of one shape have in common, in one cycle."""
+
+    shape: Shape
+    known: Known
+    # Equal for gangs that fit or do not fit alike.
+    kind: int
+    queue: QueueAccount
+    style: PlacementStyle
+    # When it ends at the latest if it starts now; None: unknown.
+    until: float | None
 
 
 class Shapes:
@@ -57,6 +72,15 @@ class Shapes:
                 seconds,
             )
         return known
+
+    def facts(self, shape: Shape, queue: QueueAccount, now: float) -> Facts:
+        """For a cycle; `queue` is its queue."""
+        known = self.of(shape)
+        style = queue.queue.placement
+        # A gang that one style has no place for another may have one for.
+        kind = known.kind * 2 + (style is PlacementStyle.SPREAD)
+        until = None if known.seconds is None else now + known.seconds
+        return Facts(shape, known, kind, queue, style, until)
 
     def _number(self, of: Hashable) -> int:
         return self._numbers.setdefault(of, len(self._numbers))
