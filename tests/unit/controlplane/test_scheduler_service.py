@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,13 +93,22 @@ class World:
 
     async def considered(self, id: str) -> None:
         """Returns when a cycle has come to it."""
+        await self.cycle_in_which(
+            lambda one: one.snapshot is not None and find_gang(one.snapshot, id) is not None
+        )
+
+    async def placed(self, id: str) -> None:
+        """Returns when a cycle has placed it: after a long cycle the next one comes a little later."""
+        await self.cycle_in_which(
+            lambda one: one.plan is not None
+            and any(placed.experiment_id == id for placed in one.plan.placements)
+        )
+
+    async def cycle_in_which(self, seen: Callable[[Cycle], bool]) -> None:
         cycles = self.runtime.cycles
         recorded = asyncio.Event()
         cycles.observers.append(lambda _: recorded.set())
-        while not any(
-            one.snapshot is not None and find_gang(one.snapshot, id) is not None
-            for one in cycles.newest_first()
-        ):
+        while not any(seen(one) for one in cycles.newest_first()):
             recorded.clear()
             self.runtime.wake_scheduler()
             await asyncio.wait_for(recorded.wait(), 10)
@@ -188,6 +197,7 @@ async def test_an_answer_is_found_once_for_each_cycle(tmp_path: Path) -> None:
         assert first == second
         await cluster.runtime.submit(KillRequested("ana.1", True, "ana"))
         await cluster.end("ana.1.train.1-1")
+        await cluster.placed("ana.2")
         third = await cluster.why("2")
         assert third.state == state_pb2.STATE_STARTING
 
