@@ -23,7 +23,7 @@ from controlplane.simulation.traces import (
     read_tasks,
     uniform_nodes,
 )
-from controlplane.simulation.workload import DAY, Load, NothingFits
+from controlplane.simulation.workload import DAY, MINUTE, Load, NothingFits
 
 _Result = TypeVar("_Result")
 
@@ -108,6 +108,12 @@ def _parser() -> argparse.ArgumentParser:
     two.add_argument("--users", type=int, default=1, metavar="N", help="the busiest 1/n of them")
     two.add_argument(
         "--priorities", action="store_true", help="of the trace, or drawn where it has none"
+    )
+    two.add_argument(
+        "--checkpoints",
+        type=_positive,
+        metavar="MINUTES",
+        help="how often tasks write one, to go on from when they were stopped (default: never)",
     )
     two.add_argument(
         "--pause",
@@ -211,6 +217,7 @@ def _replay(given: argparse.Namespace) -> int:
         overestimate=given.overestimate,
         users=given.users,
         priorities=given.priorities,
+        checkpoint_seconds=None if given.checkpoints is None else given.checkpoints * MINUTE,
     )
     count = given.sample or len(nodes)
     run = partial(_replay_once, nodes, tasks, POLICIES[given.policy], load, count, given.pause)

@@ -95,6 +95,8 @@ class VirtualCluster:
             self.cluster.note_waiting(
                 outcome.waiting, outcome.waiting_version, outcome.reservations
             )
+        if outcome.checkpoint is not None:
+            self.cluster.note_checkpoint(*outcome.checkpoint)
         self._note_ended(outcome.changes)
         self._effects.extend(outcome.effects)
         for observe in self.observers:

@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from controlplane.domain.effects import Effect, StartAttempt, StopAttempt
-from controlplane.domain.events import AttemptReported, NodeConnected
+from controlplane.domain.events import AttemptReported, CheckpointWritten, NodeConnected
 from controlplane.domain.model import (
     AttemptReport,
     Gpu,
@@ -83,6 +83,8 @@ class Run:
     start_time: float
     nodes: dict[str, str] = field(default_factory=dict)
     gpu_milli: int = 0
+    # When all that it had done was written down last; its start before the first time.
+    saved_time: float = 0.0
     # Asked to stop: whatever ends it then, the control plane lets it start anew.
     stopping: bool = False
 
@@ -96,14 +98,17 @@ class Machines:
         seconds_to_run: Callable[[str], float],
         *,
         stop_seconds: float = 10.0,
+        checkpoint_seconds: float | None = None,
     ) -> None:
         """`seconds_to_run`: how long an experiment would still run if it started now.
 
-        `stop_seconds`: from SIGTERM to the end.
+        `stop_seconds`: from SIGTERM to the end. `checkpoint_seconds`: a run writes a checkpoint
+        each time it has gone on for so long; None: never.
         """
         self._cluster = cluster
         self._seconds_to_run = seconds_to_run
         self._stop_seconds = stop_seconds
+        self._checkpoint_seconds = checkpoint_seconds
         # By experiment.
         self.running: dict[str, Run] = {}
         # Thousandths of GPUs that jobs hold.
@@ -124,9 +129,10 @@ class Machines:
         attempt_id, experiment_id = order.attempt_id, order.experiment_id
         run = self.running.get(experiment_id)
         if run is None:
-            run = self.running[experiment_id] = Run(cluster.now)
+            run = self.running[experiment_id] = Run(cluster.now, saved_time=cluster.now)
             end = cluster.now + self._seconds_to_run(experiment_id)
             cluster.call_at(end, lambda: self._end(experiment_id, run, None))
+            self._expect_checkpoint(experiment_id, run)
             self.on_start(experiment_id, run)
         held = sum(share.milli for share in cluster.cluster.attempts[attempt_id].gpus)
         run.nodes[attempt_id] = effect.node_name
@@ -134,6 +140,20 @@ class Machines:
         self.held_gpu_milli += held
         report = AttemptReport(attempt_id, AttemptState.RUNNING, start_time=cluster.now)
         cluster.send(AttemptReported(effect.node_name, report))
+
+    def _expect_checkpoint(self, experiment_id: str, run: Run) -> None:
+        if self._checkpoint_seconds is not None:
+            then = self._cluster.now + self._checkpoint_seconds
+            self._cluster.call_at(then, lambda: self._write_checkpoint(experiment_id, run))
+
+    def _write_checkpoint(self, experiment_id: str, run: Run) -> None:
+        """Of all members in the same moment; what is being stopped writes no more."""
+        if self.running.get(experiment_id) is not run or run.stopping:
+            return
+        run.saved_time = self._cluster.now
+        for attempt_id, node_name in run.nodes.items():
+            self._cluster.send(CheckpointWritten(node_name, attempt_id, run.saved_time))
+        self._expect_checkpoint(experiment_id, run)
 
     def _stop(self, attempt_id: str) -> None:
         attempt = self._cluster.cluster.attempts.get(attempt_id)

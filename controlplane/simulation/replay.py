@@ -1,7 +1,7 @@
 """Waiting: tasks come and go for days, and who waits how long is measured.
 
-Without preemption a task's wait is from its submission to its start. With it, what was done before
-the last start is lost, and counts as waiting.
+Without preemption a task's wait is from its submission to its start. With it, what a task had done
+since its last checkpoint (or since its start) is lost, and counts as waiting.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Result:
     gpu_count: int
     # Held GPUs, as a part of all, while was measured.
     utilization: float
+    # In the time that was measured, whatever they met.
     preemptions: int
     lost_gpu_seconds: float
     cycles: int
@@ -68,6 +69,8 @@ class _Tracked:
     arrival: Arrival
     measured: bool
     started: float | None = None
+    # What it had done by its last checkpoint, over all its runs.
+    saved_seconds: float = 0.0
     ended: bool = False
 
 
@@ -134,7 +137,9 @@ class _Replay:
         self._held_since = 0.0
         schedule = Scheduler(policy).schedule
         self._cluster = VirtualCluster(schedule, pause_seconds=pause_seconds)
-        self._machines = Machines(self._cluster, self._seconds_to_run)
+        self._machines = Machines(
+            self._cluster, self._seconds_to_run, checkpoint_seconds=load.checkpoint_seconds
+        )
         self._machines.on_start = self._started
         self._machines.on_end = self._stopped
         self._cluster.nodes = self._machines
@@ -195,7 +200,8 @@ class _Replay:
     # -------------------------------------------------------------------------- starts and ends
 
     def _seconds_to_run(self, experiment_id: str) -> float:
-        return self._tracked[experiment_id].arrival.duration_seconds
+        tracked = self._tracked[experiment_id]
+        return tracked.arrival.duration_seconds - tracked.saved_seconds
 
     def _started(self, experiment_id: str, run: Run) -> None:
         self._count_held()
@@ -211,8 +217,12 @@ class _Replay:
         if done:
             self._close(tracked)
             return
-        self._preemptions += 1
-        self._lost += run.gpu_milli / GPU * (self._cluster.now - run.start_time)
+        now = self._cluster.now
+        if self._begin <= now < self._end:
+            self._preemptions += 1
+            self._lost += run.gpu_milli / GPU * (now - run.saved_time)
+        if not tracked.ended:
+            tracked.saved_seconds += run.saved_time - run.start_time
 
     def _close(self, tracked: _Tracked) -> None:
         if tracked.measured and not tracked.ended:
@@ -229,6 +239,8 @@ class _Replay:
     def _outcome(self, tracked: _Tracked) -> Outcome:
         arrival = tracked.arrival
         until = self._cluster.now if tracked.started is None else tracked.started
+        # What it had done when it started for the last time, it had not waited.
+        until -= tracked.saved_seconds
         return Outcome(
             arrival.task.gpu_milli,
             arrival.duration_seconds,

@@ -11,6 +11,7 @@ from controlplane.simulation.traces import TraceNode, TraceTask
 from riseml.spec.gpus import model_fits
 from riseml.spec.model import DEFAULT_PRIORITY, GPU
 
+MINUTE: Final = 60.0
 DAY: Final = 86_400.0
 
 # Where a trace has none: a priority, and how many in ten have it.
@@ -47,6 +48,9 @@ class Load:
     users: int = 1
     # Whether tasks have the priorities of their trace, or drawn ones where it has none.
     priorities: bool = False
+    # How often tasks write a checkpoint, from which they go on after they were stopped; None: what
+    # they had done is lost.
+    checkpoint_seconds: float | None = None
 
 
 class NothingFits(Exception):

@@ -98,10 +98,12 @@ class World:
         )
 
     async def placed(self, id: str) -> None:
-        """Returns when a cycle has placed it: after a long cycle the next one comes a little later."""
+        """Returns when a cycle has placed it; after a long one the next comes a little later."""
         await self.cycle_in_which(
-            lambda one: one.plan is not None
-            and any(placed.experiment_id == id for placed in one.plan.placements)
+            lambda one: (
+                one.plan is not None
+                and any(placed.experiment_id == id for placed in one.plan.placements)
+            )
         )
 
     async def cycle_in_which(self, seen: Callable[[Cycle], bool]) -> None:

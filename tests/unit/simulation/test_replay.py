@@ -28,6 +28,8 @@ class Job:
     seconds: float
     priority: int = DEFAULT_PRIORITY
     members: int = 1
+    # What its user says, in seconds; None: the truth.
+    estimate: float | None = None
 
 
 class Given:
@@ -39,7 +41,8 @@ class Given:
         if job is None:
             return None
         task = TraceTask(Resources(0, 0, job.gpus * GPU), job.members)
-        return Arrival(job.at, task, job.seconds, job.seconds, "user-001", job.priority)
+        estimate = job.seconds if job.estimate is None else job.estimate
+        return Arrival(job.at, task, job.seconds, estimate, "user-001", job.priority)
 
 
 def played(policy: str, jobs: Sequence[Job], cluster: str, load: Load = ALL) -> Result:
@@ -86,6 +89,37 @@ def test_who_is_stopped_for_another_waits_until_the_last_start() -> None:
     assert 1000 <= result.lost_gpu_seconds <= 1000 + 2 * GRACE
     assert second <= GRACE
     assert first == pytest.approx(500 + second + 100, abs=1.0)
+
+
+def test_who_is_stopped_goes_on_from_its_last_checkpoint() -> None:
+    jobs = [Job(0, 2, 1000, priority=30), Job(500, 2, 100, priority=80)]
+    load = replace(ALL, priorities=True, checkpoint_seconds=200.0)
+    result = played("riseml", jobs, "1x2", load)
+    first, second = (one.wait_seconds for one in result.outcomes)
+    # Written after 400 seconds: the rest is lost, on two GPUs.
+    assert 200 <= result.lost_gpu_seconds <= 200 + 2 * GRACE
+    assert first == pytest.approx(100 + second + 100, abs=1.0)
+
+
+def test_those_are_stopped_who_wrote_a_checkpoint_last() -> None:
+    jobs = [Job(0, 1, 1000, 30), Job(300, 1, 1000, 30), Job(500, 1, 100, 80)]
+    priorities = replace(ALL, priorities=True)
+    # The younger has done less, unless the older has written down most of what it did.
+    waited = [one.wait_seconds > 0 for one in played("riseml", jobs, "1x2", priorities).outcomes]
+    assert waited[:2] == [False, True]
+    load = replace(priorities, checkpoint_seconds=400.0)
+    waited = [one.wait_seconds > 0 for one in played("riseml", jobs, "1x2", load).outcomes]
+    assert waited[:2] == [True, False]
+
+
+def test_who_comes_to_its_end_while_it_is_stopped_starts_anew() -> None:
+    """It may have ended because it was asked to: nobody can tell, so nothing counts as done."""
+    jobs = [Job(0, 2, 505, priority=30, estimate=5000), Job(500, 2, 100, priority=80)]
+    result = played("riseml", jobs, "1x2", replace(ALL, priorities=True))
+    first, second = (one.wait_seconds for one in result.outcomes)
+    assert (result.preemptions, result.unfinished) == (1, 0)
+    assert second == pytest.approx(5)
+    assert first == pytest.approx(605)
 
 
 def test_gangs_start_whole() -> None:
