@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from controlplane.domain import recording
 from controlplane.scheduler.policy import POLICIES, Policy
 from controlplane.simulation import allocation, recorded, replay, report, steadiness
+from controlplane.simulation.progress import Progress, Report, unheard
 from controlplane.simulation.traces import (
     TraceNode,
     TraceTask,
@@ -26,6 +27,14 @@ from controlplane.simulation.traces import (
 from controlplane.simulation.workload import DAY, MINUTE, Load, NothingFits
 
 _Result = TypeVar("_Result")
+_Made = TypeVar("_Made", covariant=True)
+
+
+class _Run(Protocol[_Made]):
+    """One seed of something long."""
+
+    def __call__(self, seed: int, /, *, report: Report = unheard) -> _Made: ...
+
 
 # Allocations per collection: the state is many small objects that are not cyclic.
 GC_THRESHOLDS: Final = (50_000, 20, 100)
@@ -184,14 +193,31 @@ def _traces(given: argparse.Namespace) -> tuple[list[TraceNode], list[TraceTask]
         return nodes, read_tasks(lines)
 
 
-def _over_seeds(given: argparse.Namespace, run: Callable[[int], _Result]) -> list[_Result]:
+def _over_seeds(given: argparse.Namespace, run: _Run[_Result]) -> list[_Result]:
+    """One result for each seed, in their order."""
     if given.seeds < 1:
         raise Unusable("--seeds has to be 1 or more")
     seeds = range(given.first_seed, given.first_seed + given.seeds)
-    if given.workers <= 1:
-        return [run(seed) for seed in seeds]
-    with ProcessPoolExecutor(min(given.workers, given.seeds)) as processes:
-        return list(processes.map(run, seeds))
+    progress = Progress(sys.stderr)
+    results: list[_Result] = []
+
+    def tell(part: float) -> None:
+        done = (len(results) + part) / len(seeds)
+        progress.show(done, f"{len(results)} of {len(seeds)} seeds done")
+
+    try:
+        if given.workers <= 1:
+            for seed in seeds:
+                results.append(run(seed, report=tell))
+            return results
+        tell(0.0)
+        with ProcessPoolExecutor(min(given.workers, given.seeds)) as processes:
+            for result in processes.map(run, seeds):
+                results.append(result)
+                tell(0.0)
+        return results
+    finally:
+        progress.clear()
 
 
 def _allocation(given: argparse.Namespace) -> int:
@@ -203,9 +229,14 @@ def _allocation(given: argparse.Namespace) -> int:
 
 
 def _allocate(
-    nodes: list[TraceNode], tasks: list[TraceTask], policy: Policy, shuffle: bool, seed: int
+    nodes: list[TraceNode],
+    tasks: list[TraceTask],
+    policy: Policy,
+    shuffle: bool,
+    seed: int,
+    report: Report = unheard,
 ) -> allocation.Result:
-    return allocation.allocate(nodes, tasks, policy, seed, shuffle_nodes=shuffle)
+    return allocation.allocate(nodes, tasks, policy, seed, shuffle_nodes=shuffle, report=report)
 
 
 def _replay(given: argparse.Namespace) -> int:
@@ -234,16 +265,32 @@ def _replay_once(
     node_count: int,
     pause: float,
     seed: int,
+    report: Report = unheard,
 ) -> replay.Result:
     return replay.replay(
-        nodes, tasks, policy, load, seed, node_count=node_count, pause_seconds=pause
+        nodes,
+        tasks,
+        policy,
+        load,
+        seed,
+        node_count=node_count,
+        pause_seconds=pause,
+        report=report,
     )
 
 
 def _steadiness(given: argparse.Namespace) -> int:
-    found = steadiness.shake(
-        given.events, given.seed, policy=POLICIES[given.policy], node_count=given.nodes
-    )
+    progress = Progress(sys.stderr)
+    try:
+        found = steadiness.shake(
+            given.events,
+            given.seed,
+            policy=POLICIES[given.policy],
+            node_count=given.nodes,
+            report=progress.show,
+        )
+    finally:
+        progress.clear()
     _print(given, found.values(), lambda values: found.text())
     return 1 if found.broken else 0
 

@@ -16,6 +16,7 @@ from controlplane.scheduler.cycle import Scheduler
 from controlplane.scheduler.policy import Policy
 from controlplane.simulation.cluster import VirtualCluster
 from controlplane.simulation.machines import Machines, connect_all, renamed
+from controlplane.simulation.progress import Report, unheard
 from controlplane.simulation.traces import TraceNode, TraceTask
 from controlplane.simulation.workload import arrivals_up_to, gpu_capacity_milli
 from riseml.spec.model import RoleSpec, TrainSpec
@@ -59,6 +60,7 @@ def allocate(
     seed: int,
     *,
     shuffle_nodes: bool = False,
+    report: Report = unheard,
 ) -> Result:
     """One run. With `shuffle_nodes` the seed also decides names and order of the nodes. Raises
     NothingFits."""
@@ -77,7 +79,8 @@ def allocate(
     specs: dict[TraceTask, TrainSpec] = {}
     curve = [0.0]
     asked = placed = 0
-    for task in arrivals:
+    for number, task in enumerate(arrivals):
+        report(number / len(arrivals))
         cluster.now += SECONDS_BETWEEN
         spec = specs.get(task)
         if spec is None:

@@ -18,6 +18,7 @@ from controlplane.scheduler.policy import Ordering, Policy
 from controlplane.simulation.cluster import VirtualCluster
 from controlplane.simulation.machines import Machines, Run, connect_all
 from controlplane.simulation.measures import Outcome
+from controlplane.simulation.progress import Report, unheard
 from controlplane.simulation.traces import TraceNode, TraceTask, split_over_nodes
 from controlplane.simulation.workload import (
     Arrival,
@@ -83,6 +84,7 @@ def replay(
     *,
     node_count: int = 128,
     pause_seconds: float = 0.0,
+    report: Report = unheard,
 ) -> Result:
     """One run on so many nodes, drawn by the seed. Raises NothingFits.
 
@@ -96,7 +98,9 @@ def replay(
     chosen = sample(nodes, node_count, Random(f"nodes {seed}"))
     fitting = split_over_nodes(tasks, chosen)
     arrivals = arrivals_in_time(fitting, chosen, load, Random(f"arrivals {seed}"))
-    return replay_arrivals(chosen, arrivals, policy, load, pause_seconds=pause_seconds)
+    return replay_arrivals(
+        chosen, arrivals, policy, load, pause_seconds=pause_seconds, report=report
+    )
 
 
 def replay_arrivals(
@@ -106,9 +110,10 @@ def replay_arrivals(
     load: Load,
     *,
     pause_seconds: float = 0.0,
+    report: Report = unheard,
 ) -> Result:
     """One run of exactly this; what came in the load's measured time counts."""
-    return _Replay(nodes, arrivals, policy, load, pause_seconds).result()
+    return _Replay(nodes, arrivals, policy, load, pause_seconds, report).result()
 
 
 class _Replay:
@@ -119,7 +124,9 @@ class _Replay:
         policy: Policy,
         load: Load,
         pause_seconds: float,
+        report: Report,
     ) -> None:
+        self._report = report
         self._arrivals = arrivals
         self._load = load
         # Equals of one queue never stop each other: they are done with as soon as they run.
@@ -180,6 +187,7 @@ class _Replay:
     def _submit(self, arrival: Arrival) -> None:
         measured = self._begin <= arrival.time < self._end
         self._all_came = arrival.time >= self._end
+        self._report(arrival.time / self._end)
         spec = self._spec(arrival)
         experiment, _ = self._cluster.send(ExperimentSubmitted(arrival.user_name, "", spec))
         self._tracked[experiment.id] = _Tracked(arrival, measured)

@@ -34,6 +34,7 @@ from controlplane.domain.snapshot import Snapshot
 from controlplane.scheduler.cycle import Scheduler, schedule
 from controlplane.scheduler.policy import Policy
 from controlplane.simulation.cluster import VirtualCluster
+from controlplane.simulation.progress import Report, unheard
 from controlplane.simulation.traces import TraceNode, TraceTask
 from controlplane.simulation.troubled import Machine, TroubledMachines, Untrue
 from controlplane.simulation.workload import could_hold
@@ -91,11 +92,13 @@ class Findings:
         )
 
 
-def shake(events: int, seed: int, *, policy: Policy, node_count: int = 24) -> Findings:
+def shake(
+    events: int, seed: int, *, policy: Policy, node_count: int = 24, report: Report = unheard
+) -> Findings:
     """Sends so many events, then lets everything end."""
     shaker = _Shaker(seed, policy, node_count)
     try:
-        shaker.run(events)
+        shaker.run(events, report)
     except (InvariantViolated, Untrue) as fault:
         shaker.findings.broken = f"after event {shaker.findings.events}: {fault}"
     return shaker.result()
@@ -115,7 +118,7 @@ class _Shaker:
         self._cluster.observers.append(self._observe)
         self._next_check = CHECK_EVERY
 
-    def run(self, events: int) -> None:
+    def run(self, events: int, report: Report) -> None:
         cluster, findings = self._cluster, self.findings
         for name in USERS:
             cluster.add_user(name, admin=True)
@@ -123,6 +126,7 @@ class _Shaker:
             self._machines.connect(machine)
         cluster.tick()
         while findings.events < events:
+            report(findings.events / events)
             self._act()
             cluster.run(cluster.now + self._random.expovariate(1 / 4.0))
         self._end_trouble()
