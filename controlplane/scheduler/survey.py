@@ -38,6 +38,8 @@ _KINDS: Final[tuple[Kind | None, ...]] = (
     (PendingCode.SHM_BUSY, What.SHM),
     (PendingCode.PORTS_BUSY, What.PORTS),
 )
+# So many nodes are not worth arrays.
+FEW: Final = 8
 _NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
 
 
@@ -76,10 +78,31 @@ def survey(table: NodeTable, wanted: Resources, count: int, ports: int, key: Eli
     """As things are now. `count` is only passed on; `ports`: what each member needs of them."""
     table.sync()
     seen = _Seen(table, key)
+    # A few nodes are sooner looked at one by one; those with GPUs of several models have to be.
+    several_models = table.mixed if wanted.gpu_milli else ()
+    singly = range(len(table.nodes)) if len(table.nodes) <= FEW else several_models
+    rows = [row for row in singly if seen.nothing[row]]
+    seen.nothing[rows] = False
+    room_ever = room_now = 0
+    if seen.nothing.any():
+        room_ever, room_now = _at_once(table, seen, wanted, ports)
+    for row in rows:
+        node = table.nodes[row]
+        obstacle, most, fit = find(node, wanted, ports)
+        room_ever += most
+        if most and not node.view.open:
+            obstacle = PendingCode.NODES_CLOSED, What.NONE, 0
+        if obstacle is None:
+            room_now += min(fit, node.free_ports) if ports else fit
+        else:
+            code, what, have = obstacle
+            seen.numbers[row], seen.available[row] = _NUMBERS[code, what], have
+    return Survey(wanted, count, room_now, room_ever, seen.obstacles())
+
+
+def _at_once(table: NodeTable, seen: _Seen, wanted: Resources, ports: int) -> tuple[int, int]:
+    """All rows where nothing was seen so far; how many members they hold when empty, and now."""
     gpus = wanted.gpu_milli
-    # Nodes with GPUs of several models are looked at one by one, at the end.
-    mixed = [row for row in table.mixed if seen.nothing[row]] if gpus else []
-    seen.nothing[mixed] = False
     here = table.gpus * table.fitting(wanted)[table.gpu_class] if gpus else table.gpus
     # What never changes for itself.
     if gpus:
@@ -123,19 +146,7 @@ def survey(table: NodeTable, wanted: Resources, count: int, ports: int, key: Eli
     _at_most(now, memory, wanted.memory_bytes)
     _at_most(now, table.shm, wanted.shm_bytes, counted)
     _at_most(now, table.ports, ports)
-    room_now = int(now[seen.nothing].sum())
-    for row in mixed:
-        node = table.nodes[row]
-        obstacle, most, fit = find(node, wanted, ports)
-        room_ever += most
-        if most and not node.view.open:
-            obstacle = PendingCode.NODES_CLOSED, What.NONE, 0
-        if obstacle is None:
-            room_now += min(fit, node.free_ports) if ports else fit
-        else:
-            code, what, have = obstacle
-            seen.numbers[row], seen.available[row] = _NUMBERS[code, what], have
-    return Survey(wanted, count, room_now, room_ever, seen.obstacles())
+    return room_ever, int(now[seen.nothing].sum())
 
 
 def _at_most(found: Ints, available: Ints, each: int, where: Flags | None = None) -> None:
@@ -174,14 +185,14 @@ class _Seen:
 
     def obstacles(self) -> dict[Kind, Short]:
         found = {}
-        for number, kind in enumerate(_KINDS):
+        for number in np.bincount(self.numbers).nonzero()[0].tolist():
+            kind = _KINDS[number]
             if kind is None:
                 continue
             (rows,) = (self.numbers == number).nonzero()
-            if len(rows):
-                pick = itemgetter(*rows.tolist())
-                several = len(rows) > 1
-                nodes = pick(self._table.nodes) if several else (pick(self._table.nodes),)
-                names = pick(self._table.names) if several else (pick(self._table.names),)
-                found[kind] = Short(nodes, names, int(self.available[rows].max()))
+            pick = itemgetter(*rows.tolist())
+            several = len(rows) > 1
+            nodes = pick(self._table.nodes) if several else (pick(self._table.nodes),)
+            names = pick(self._table.names) if several else (pick(self._table.names),)
+            found[kind] = Short(nodes, names, int(self.available[rows].max()))
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from controlplane.domain.model import PlacementStyle
 from controlplane.domain.plan import PendingCode
 from controlplane.domain.snapshot import Backlog, NodeView, Snapshot
+from controlplane.scheduler import survey as survey_module
 from controlplane.scheduler.feasibility import EligibleKey, barrier_of
 from controlplane.scheduler.obstacles import BARRED, Obstacle, What, find
 from controlplane.scheduler.room import Room, Row
@@ -78,10 +80,12 @@ def alone(row: Row, wanted: Resources, ports: int, key: EligibleKey) -> tuple[Ob
     st.lists(WANTED, min_size=1, max_size=2),
     st.booleans(),
     st.booleans(),
+    st.sampled_from([0, survey_module.FEW]),
 )
 def test_all_nodes_at_once_say_what_each_says_alone(
-    drawn: list[NodeView], members: list[Resources], selects: bool, holds: bool
+    drawn: list[NodeView], members: list[Resources], selects: bool, holds: bool, few: int
 ) -> None:
+    """Whether they are looked at as arrays, or so few that they are not worth it."""
     nodes = tuple(replace(view, name=f"n{i}") for i, view in enumerate(drawn))
     room = Room()
     room.load(Snapshot(1, nodes, Backlog()))
@@ -93,7 +97,9 @@ def test_all_nodes_at_once_say_what_each_says_alone(
         room.hold(placed or (), "ana.2", NOW)
     rows = room.rows()
     ports = 1 if len(members) > 1 else 0
-    for survey in room.surveys(asked):
+    with patch.object(survey_module, "FEW", few):
+        surveys = room.surveys(asked)
+    for survey in surveys:
         found = [alone(row, survey.resources, ports, EligibleKey.of(asked)) for row in rows]
         assert survey.room_now == sum(fit for _, fit in found)
         by_kind: dict[object, list[tuple[str, int]]] = {}
