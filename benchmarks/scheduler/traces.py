@@ -3,6 +3,7 @@
     python -m benchmarks.scheduler.traces allocation --openb DIR --results DIR --plot FILE.svg
     python -m benchmarks.scheduler.traces waiting --openb DIR --philly DIR --results DIR \
         --plot FILE.svg
+    python -m benchmarks.scheduler.traces priorities --philly DIR --results DIR
 
 Every figure is what `riseml-simulate` printed. Runs take from seconds to an hour; what is in
 `--results` already is not run again, so all of it may be stopped and gone on with. The table is
@@ -30,8 +31,20 @@ Waits = dict[tuple[str, float, str], dict[int, Found]]
 WORKLOADS: Final = ("default", "cpu050", "gpushare40", "gpuspec10", "multigpu20")
 PLACEMENTS: Final = ("riseml", "fgd", "best-fit", "random")
 ORDERS: Final = ("riseml", "easy", "priority", "fifo")
+# Policy, and how often tasks write a checkpoint (minutes; 0: never).
+PRIORITY_RUNS: Final = (
+    ("easy", 0),
+    ("priority", 0),
+    ("riseml-no-preemption", 0),
+    ("riseml", 0),
+    ("riseml", 60),
+)
+USERS: Final = 20
+LEAST_BUSY: Final = 10
 LOADS: Final = (0.9, 1.0, 1.1)
 PHILLY_CLUSTER: Final = "128x8:V100"
+# Seconds of virtual time between two cycles: one for each of so many short tasks would take hours.
+OPENB_PAUSE: Final = "10"
 HOUR: Final = 3600.0
 
 COLOURS: Final = {
@@ -165,7 +178,11 @@ def waiting(given: argparse.Namespace) -> None:
                 *("replay", "--nodes", str(nodes) if trace == openb else PHILLY_CLUSTER),
                 *("--tasks", str(paths[trace]), "--load", str(load), "--policy", policy),
                 *("--first-seed", str(seed)),
-                *(("--sample", str(given.openb_nodes)) if trace == openb else ()),
+                *(
+                    ("--sample", str(given.openb_nodes), "--pause", OPENB_PAUSE)
+                    if trace == openb
+                    else ()
+                ),
             ),
         )
         for trace, load, policy in keys
@@ -277,6 +294,55 @@ def _plot_waiting(found: Waits, path: Path) -> None:
     _save(figure, path)
 
 
+# ------------------------------------------------------------------------------------ priorities
+
+
+def priorities(given: argparse.Namespace) -> None:
+    """What priorities, fair share and preemption add: users and priorities drawn by the seed."""
+    keys = [(load, *each) for load in (0.9, 1.0) for each in PRIORITY_RUNS]
+    runs = [
+        Run(
+            f"priorities-{given.trace}-{load}-{policy}-{checkpoints or 'never'}",
+            (
+                *("replay", "--nodes", PHILLY_CLUSTER),
+                *("--tasks", str(given.philly / f"{given.trace}.trace"), "--load", str(load)),
+                *("--policy", policy, "--priorities", "--users", str(USERS)),
+                *(("--checkpoints", str(checkpoints)) if checkpoints else ()),
+            ),
+        )
+        for load, policy, checkpoints in keys
+    ]
+    by_name = all_found(runs, given)
+    found = [
+        (key, by_name[run.name]) for key, run in zip(keys, runs, strict=True) if run.name in by_name
+    ]
+    sys.stdout.write("\n".join(_priorities_table(found)) + "\n")
+
+
+def _priorities_table(found: Sequence[tuple[tuple[float, str, int], Found]]) -> Iterator[str]:
+    yield (
+        "| load | policy | all: mean, p95 | priority 80 | 50 | 30 | busiest user | the 10 least "
+        "busy | preempted | GPU hours lost | GPUs held |"
+    )
+    yield "| --- |" + " --- |" * 10
+    for (load, policy, checkpoints), one in found:
+        often = f", a checkpoint every {checkpoints} min" if checkpoints else ""
+        groups = [one, *(one["by_priority"][name] for name in ("80", "50", "30"))]
+        # Their names go from the busiest to the one with the least.
+        users = [one["by_user"][name] for name in sorted(one["by_user"])]
+        few = users[-LEAST_BUSY:]
+        waited = sum(user["wait_mean_seconds"] * user["tasks"] for user in few)
+        cells = [
+            *(f"{_hours([group], 'mean')}, {_hours([group], 'p95')}" for group in groups),
+            _hours(users[:1], "mean"),
+            f"{waited / sum(user['tasks'] for user in few) / HOUR:.2f}",
+            f"{one['preemptions']:,.0f}",
+            f"{one['lost_gpu_hours']:,.0f}",
+            f"{one['utilization']:.1f} %",
+        ]
+        yield f"| {load} | {policy}{often} | {' | '.join(cells)} |"
+
+
 # ----------------------------------------------------------------------------------------- plots
 
 
@@ -303,19 +369,24 @@ def main(arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="WHAT")
-    for name, run, seeds in (("allocation", allocation, 10), ("waiting", waiting, 3)):
-        command = commands.add_parser(name)
+    for run in (allocation, waiting, priorities):
+        command = commands.add_parser(run.__name__)
         command.set_defaults(run=run)
-        command.add_argument("--openb", type=Path, required=True, metavar="DIR")
         command.add_argument("--results", type=Path, required=True, metavar="DIR")
-        command.add_argument("--seeds", type=int, default=seeds, metavar="N")
         command.add_argument("--workers", type=int, default=1, metavar="N")
-        command.add_argument("--plot", type=Path, metavar="FILE")
         command.add_argument(
             "--no-runs", action="store_true", help="of what is in --results already alone"
         )
-        if run is waiting:
+        if run is priorities:
+            command.add_argument("--trace", default="7f04ca", metavar="NAME")
+        else:
+            seeds = 10 if run is allocation else 3
+            command.add_argument("--openb", type=Path, required=True, metavar="DIR")
+            command.add_argument("--seeds", type=int, default=seeds, metavar="N")
+            command.add_argument("--plot", type=Path, metavar="FILE")
+        if run is not allocation:
             command.add_argument("--philly", type=Path, required=True, metavar="DIR")
+        if run is waiting:
             command.add_argument(
                 "--openb-nodes",
                 type=int,
