@@ -8,8 +8,8 @@ import stat
 import pytest
 
 from riseml.v1 import daemon_pb2, job_pb2
-from tests.unit.noded.conftest import USER, MakeOrder, RunningDaemon, eventually, text_of
-from tests.unit.noded.fake_control_plane import FakeControlPlane
+from tests.integration.noded.conftest import USER, MakeOrder, RunningDaemon, eventually, text_of
+from tests.integration.noded.fake_control_plane import FakeControlPlane
 
 CODE = {
     "train.py": b"print(open('data/x').read(), end='')\n",

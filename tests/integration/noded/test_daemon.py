@@ -12,8 +12,8 @@ import pytest
 
 from noded.errors import ConfigError, SessionRefused
 from riseml.v1 import daemon_pb2, daemon_service_pb2, job_pb2
-from tests.unit.noded.conftest import USER, MakeOrder, RunningDaemon, eventually, text_of
-from tests.unit.noded.fake_control_plane import FakeControlPlane
+from tests.integration.noded.conftest import USER, MakeOrder, RunningDaemon, eventually, text_of
+from tests.integration.noded.fake_control_plane import FakeControlPlane
 
 RESULTS = daemon_pb2.LOG_KIND_RESULTS
 

@@ -14,7 +14,7 @@ import pytest
 from noded.config import load
 from noded.daemon import Daemon
 from riseml.v1 import daemon_pb2
-from tests.unit.noded.fake_control_plane import TOKEN, FakeControlPlane
+from tests.integration.noded.fake_control_plane import TOKEN, FakeControlPlane
 
 USER = "ana"
 
