@@ -102,13 +102,14 @@ def all_found(runs: Sequence[Run], given: argparse.Namespace) -> dict[str, Found
 def allocation(given: argparse.Namespace) -> None:
     nodes = given.openb / "openb_node_list_gpu_node.csv"
     keys = [(workload, policy) for workload in WORKLOADS for policy in PLACEMENTS]
+    seeds = dict.fromkeys(PLACEMENTS, given.peer_seeds or given.seeds) | {"riseml": given.seeds}
     runs = [
         Run(
-            f"allocation-{workload}-{policy}-{given.seeds}",
+            f"allocation-{workload}-{policy}-{seeds[policy]}",
             (
                 *("allocation", "--nodes", str(nodes)),
                 *("--tasks", str(given.openb / f"openb_pod_list_{workload}.csv")),
-                *("--policy", policy, "--seeds", str(given.seeds), "--shuffle-nodes"),
+                *("--policy", policy, "--seeds", str(seeds[policy]), "--shuffle-nodes"),
             ),
         )
         for workload, policy in keys
@@ -384,7 +385,9 @@ def main(arguments: Sequence[str]) -> int:
             command.add_argument("--openb", type=Path, required=True, metavar="DIR")
             command.add_argument("--seeds", type=int, default=seeds, metavar="N")
             command.add_argument("--plot", type=Path, metavar="FILE")
-        if run is not allocation:
+        if run is allocation:
+            command.add_argument("--peer-seeds", type=int, metavar="N", help="of the others")
+        else:
             command.add_argument("--philly", type=Path, required=True, metavar="DIR")
         if run is waiting:
             command.add_argument(

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from controlplane.core.running import Running
 from controlplane.core.views import gang_request, node_view, running_gang
 from controlplane.core.waiting import WaitingLines
 from controlplane.domain.model import Queue
-from controlplane.domain.snapshot import NodeView, RunningGang, Snapshot
+from controlplane.domain.snapshot import NodeView, Snapshot
 from controlplane.domain.states import State
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ class Pictures:
         self._queues: list[Queue] = []
         self._nodes: dict[str, NodeView] = {}
         self._pending = WaitingLines()
-        self._running: dict[str, RunningGang] = {}
-        # The same as it was shown last; None: it is another now.
-        self._shown_running: tuple[RunningGang, ...] | None = ()
+        self._running = Running()
         # Whom an experiment was stopped for, until it starts again.
         self._made_room: dict[str, str] = {}
 
@@ -81,7 +80,7 @@ class Pictures:
             self.version,
             nodes,
             self._pending.queue(),
-            self._all_running(),
+            self._running.all(),
             queues=tuple([cluster.use.queue_view(queue) for queue in self._queues]),
             users=cluster.use.user_views(),
             mix=cluster.mix.shown(),
@@ -121,7 +120,7 @@ class Pictures:
         experiment = cluster.experiments.get(experiment_id)
         if experiment is not None and not experiment.is_set and not experiment.state.ended:
             if experiment.state is State.PENDING:
-                self._runs_no_more(experiment_id)
+                self._running.drop(experiment_id)
                 gang = [job for job in cluster.jobs_of(experiment_id) if job.rank >= 0]
                 pinned = cluster.pinned_nodes(experiment) if experiment.generation else ()
                 self._pending.put(gang_request(experiment, gang, pinned))
@@ -130,17 +129,7 @@ class Pictures:
             live = [a for a in live if cluster.jobs[a.job_id].rank >= 0]
             if live:
                 self._pending.drop(experiment_id)
-                self._running[experiment_id] = running_gang(experiment, live, cluster.checkpoints)
-                self._shown_running = None
+                self._running.put(running_gang(experiment, live, cluster.checkpoints))
                 return
         self._pending.drop(experiment_id)
-        self._runs_no_more(experiment_id)
-
-    def _runs_no_more(self, experiment_id: str) -> None:
-        if self._running.pop(experiment_id, None) is not None:
-            self._shown_running = None
-
-    def _all_running(self) -> tuple[RunningGang, ...]:
-        if self._shown_running is None:
-            self._shown_running = tuple(self._running.values())
-        return self._shown_running
+        self._running.drop(experiment_id)

@@ -14,7 +14,7 @@ from typing import Any, Final, get_type_hints
 
 from controlplane.domain.json_values import UnreadableJson, decoder, encoder
 from controlplane.domain.plan import Plan
-from controlplane.domain.snapshot import Backlog, GangRequest, Snapshot
+from controlplane.domain.snapshot import Backlog, GangRequest, RunningGang, Snapshot
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "Recording", "UnreadableJson", "read", "write"]
 
@@ -43,7 +43,9 @@ def write(recording: Recording) -> Iterator[str]:
     snapshot, kinds = recording.snapshot, _snapshot_kinds()
     for position, (name, kind) in enumerate(kinds.items(), 1):
         yield f'"{name}":'
-        value = list(snapshot.pending) if name == "pending" else getattr(snapshot, name)
+        value = getattr(snapshot, name)
+        if name in ("pending", "running"):
+            value = list(value)
         if isinstance(value, tuple | list):
             yield from _lines(value, encoder(_one_of(kind)))
         else:
@@ -103,10 +105,11 @@ def _snapshot(found: Any) -> Snapshot:
 
 
 def _snapshot_kinds() -> dict[str, Any]:
-    """Types by field; the backlog stands as its gangs, in its order."""
+    """Types by field; the backlog and what runs stand as their gangs, in their order."""
     hints = get_type_hints(Snapshot)
     kinds = {field.name: hints[field.name] for field in fields(Snapshot)}
     kinds["pending"] = tuple[GangRequest, ...]
+    kinds["running"] = tuple[RunningGang, ...]
     return kinds
 
 

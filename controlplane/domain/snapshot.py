@@ -6,7 +6,7 @@ the pictures. What the scheduler answers is in `plan.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import exp2, log
@@ -323,7 +323,7 @@ class Snapshot:
     # A node in which nothing changed is the same object as in the snapshot before.
     nodes: tuple[NodeView, ...]
     pending: Backlog
-    running: tuple[RunningGang, ...] = ()
+    running: Sequence[RunningGang] = ()
     # By name. One that gangs name and that is missing here has the defaults of `Queue`.
     queues: tuple[QueueView, ...] = ()
     # By queue and user name; those that are missing hold and used nothing.

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import is_not
 from typing import Final
 
+from controlplane.domain.running import RunningGangs
 from controlplane.domain.snapshot import RunningGang
 
 End = tuple[float, str, RunningGang]
 """When a gang ends at the latest, and its id."""
 
-Running = tuple[RunningGang, ...]
+Running = Sequence[RunningGang]
 
 _STRETCH: Final = 256
 
@@ -120,6 +121,12 @@ def changes(old: Running, new: Running) -> tuple[list[RunningGang], list[Running
     Fast where gangs keep their order and new ones come last; right in any case, but then some may
     be named in both that did not change.
     """
+    if isinstance(old, RunningGangs) and isinstance(new, RunningGangs):
+        return _changes(old.apart_from(new), new.apart_from(old))
+    return _changes(old, new)
+
+
+def _changes(old: Running, new: Running) -> tuple[list[RunningGang], list[RunningGang]]:
     gone: list[RunningGang] = []
     come: list[RunningGang] = []
     before, now = 0, 0

@@ -43,7 +43,7 @@ class Timeline:
     """The ends of all gangs that hold something, and the reservations of this cycle."""
 
     def __init__(
-        self, room: Room, running: tuple[RunningGang, ...], known: KnownEnds, now: float
+        self, room: Room, running: Sequence[RunningGang], known: KnownEnds, now: float
     ) -> None:
         self._room = room
         self._running = running

@@ -36,7 +36,8 @@ class Result:
     curve: tuple[float, ...]
     arrived: int
     placed: int
-    # What the pictures and plans of all arrivals took, words on why left out, in real seconds.
+    # What the pictures and plans of all arrivals took, words on why left out, in seconds of
+    # processor time (one thread does all of it).
     cycle_seconds: float
 
     @property

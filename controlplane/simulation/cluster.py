@@ -41,7 +41,7 @@ class Nodes(Protocol):
 
 @dataclass(slots=True)
 class Effort:
-    """What scheduling took so far, in seconds of real time."""
+    """What scheduling took so far, in seconds of processor time."""
 
     cycles: int = 0
     seconds: float = 0.0
@@ -58,7 +58,7 @@ class VirtualCluster:
         *,
         start: float = 0.0,
         pause_seconds: float = 0.0,
-        watch: Callable[[], float] = time.perf_counter,
+        watch: Callable[[], float] = time.process_time,
     ) -> None:
         """`pause_seconds`: of virtual time, between two cycles at least."""
         self.now = start

@@ -50,7 +50,7 @@ class Result:
     preemptions: int
     lost_gpu_seconds: float
     cycles: int
-    # Of real time.
+    # Of processor time.
     cycle_seconds: float
     longest_cycle_seconds: float
 

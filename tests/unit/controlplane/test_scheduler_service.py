@@ -209,6 +209,7 @@ async def test_one_that_came_after_the_last_cycle_is_tried_now(tmp_path: Path) -
     async with world(tmp_path) as cluster:
         await cluster.submit(spec(4))
         await cluster.submit(spec(4))
+        await cluster.considered("ana.2")
         cycles = cluster.runtime.cycles.last_number
         await cluster.submit(spec(4))
         assert cluster.runtime.cycles.last_number == cycles

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -41,8 +42,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
             kind, **{field.name: values(hints[field.name]) for field in fields(kind) if field.init}
         )
     arguments = get_args(kind)
-    if get_origin(kind) is tuple:
-        if arguments[1:] == (Ellipsis,):
+    if get_origin(kind) in (tuple, Sequence):
+        if get_origin(kind) is Sequence or arguments[1:] == (Ellipsis,):
             return st.lists(values(arguments[0]), max_size=2).map(tuple)
         return st.tuples(*[values(one) for one in arguments])
     return st.one_of([st.none() if one is NoneType else values(one) for one in arguments])
