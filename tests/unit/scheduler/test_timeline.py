@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from math import inf
+from unittest.mock import patch
 
 from hypothesis import given
+from hypothesis import strategies as st
 
 from controlplane.domain.model import PlacementStyle
 from controlplane.domain.snapshot import GangRequest, Snapshot
+from controlplane.scheduler import lookahead
 from controlplane.scheduler.ends import KnownEnds
 from controlplane.scheduler.room import Room
 from controlplane.scheduler.timeline import Opening, Timeline
@@ -59,14 +62,16 @@ def waiting_in_vain(picture: Snapshot) -> list[GangRequest]:
     return found
 
 
-@given(scenes())
-def test_a_gang_could_start_when_trying_says_so(lines: list[str]) -> None:
+@given(scenes(), st.sampled_from([0, lookahead.ENDS_PER_NODE, 1000]))
+def test_a_gang_could_start_when_trying_says_so(lines: list[str], ends_per_node: int) -> None:
+    """Whether it is looked for node by node, or end by end."""
     picture = snapshot_of(lines)
     room = room_of(picture)
     rows = room.rows()
     timeline = timeline_of(room, picture)
     for gang in waiting_in_vain(picture):
-        opening = timeline.earliest(gang, seconds_of(gang))
+        with patch.object(lookahead, "ENDS_PER_NODE", ends_per_node):
+            opening = timeline.earliest(gang, seconds_of(gang))
         assert (None if opening is None else opening.time) == start_by_trying(picture, gang)
     assert room.rows() == rows, "looking ahead leaves the room as it is"
 
