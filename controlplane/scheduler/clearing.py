@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from controlplane.domain.snapshot import GangRequest, MemberPlacement, RunningGang
 from controlplane.scheduler.amounts import Amount, Kept
-from controlplane.scheduler.room import largest_first
+from controlplane.scheduler.packing import largest_first
 from controlplane.scheduler.sites import Site
 from controlplane.scheduler.timeline import Timeline
 from controlplane.scheduler.victims import SetCost, Victim, Victims, cost_of

@@ -7,7 +7,7 @@ from math import isinf
 
 from controlplane.domain.plan import Decision, DecisionKind, Eviction, Reservation
 from controlplane.domain.snapshot import GangRequest, MemberPlacement, RunningGang
-from controlplane.scheduler.room import Choice
+from controlplane.scheduler.choices import Choice
 from riseml.spec.units import format_duration
 
 

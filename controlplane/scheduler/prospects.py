@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from controlplane.domain.model import GpuShare
 from controlplane.domain.snapshot import GangRequest, MemberPlacement, RunningGang
 from controlplane.scheduler.amounts import Amount, Kept
-from controlplane.scheduler.room import largest_first
+from controlplane.scheduler.packing import largest_first
 from controlplane.scheduler.sites import Site, Sites
 from riseml.spec.model import Resources
 

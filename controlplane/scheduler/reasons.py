@@ -11,8 +11,10 @@ from controlplane.domain.snapshot import GangRequest
 from controlplane.scheduler.decisions import about
 from controlplane.scheduler.feasibility import EligibleKey, barrier_of
 from controlplane.scheduler.obstacles import BARRED, Kind, Obstacle, What, busy, too_small
+from controlplane.scheduler.packing import largest_first
 from controlplane.scheduler.quota import QueueAccount
-from controlplane.scheduler.room import Room, Row, largest_first
+from controlplane.scheduler.room import Room
+from controlplane.scheduler.rows import Row
 from controlplane.scheduler.survey import Place, Short, Survey
 from controlplane.scheduler.timeline import Opening
 from riseml.spec.gpus import models_in_words

@@ -17,7 +17,9 @@ from typing import Final
 from controlplane.domain.model import GpuShare
 from controlplane.domain.snapshot import GangRequest, MemberPlacement
 from controlplane.scheduler.feasibility import gpu_matches
-from controlplane.scheduler.room import Room, Row, largest_first
+from controlplane.scheduler.packing import largest_first
+from controlplane.scheduler.room import Room
+from controlplane.scheduler.rows import Row
 from riseml.spec.model import GPU, Resources
 
 RESERVE_AFTER_SECONDS: Final = 300.0

@@ -25,19 +25,18 @@ from controlplane.domain.snapshot import (
 )
 from controlplane.scheduler.candidates import Candidates
 from controlplane.scheduler.choices import Choice, tell
+from controlplane.scheduler.empty import EmptyNode
 from controlplane.scheduler.feasibility import (
     EligibleKey,
-    gpu_matches,
     may_use,
     tested_view,
 )
 from controlplane.scheduler.packing import Packing, Spot, largest_first
 from controlplane.scheduler.policy import DEFAULT, Policy
+from controlplane.scheduler.rows import Change, Row, negative, row_of
 from controlplane.scheduler.survey import Survey, survey
-from controlplane.scheduler.table import UNLIMITED, NodeTable, RoomNode, Taken
+from controlplane.scheduler.table import NodeTable, RoomNode, Taken
 from riseml.spec.model import GPU, Resources
-
-__all__ = ["NEVER", "Choice", "Mark", "Room", "Row", "largest_first"]
 
 Mark = NewType("Mark", int)
 
@@ -47,49 +46,11 @@ NEVER = float("-inf")
 """As `until`: whatever is held is available."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One node now: what is free there, counting what was taken and released, but not what is
-    held; that stands beside it.
-    """
-
-    view: NodeView
-    name: str
-    free_cpu_milli: int
-    free_memory_bytes: int
-    free_shm_bytes: int
-    free_ports: int
-    # Thousandths that may be given, by position; 0 where a GPU is unusable.
-    gpu_free: Sequence[int]
-    # How many GPUs are wholly free.
-    whole_free: int
-    # Of what is free, what is held.
-    held_cpu_milli: int
-    held_memory_bytes: int
-    held_shm_bytes: int
-    gpu_held: Sequence[int]
-    # Experiments that it is held for, on this node and by GPU.
-    held_for: tuple[str, ...]
-    gpu_held_for: Sequence[tuple[str, ...]]
-    # Equal for nodes on which equal members fit or do not fit alike, name and labels apart.
-    state: int
-
-
-@dataclass(slots=True)
-class _Amount:
-    """A change of what is free on one node."""
-
-    node: RoomNode
-    resources: Resources
-    ports: int
-    taken: Taken
-
-
 @dataclass(slots=True)
 class _Hold:
     experiment_id: str
     start_time: float
-    amounts: list[_Amount]
+    amounts: list[Change]
     # Whether what it keeps is free for the moment.
     lifted: bool = False
 
@@ -99,7 +60,7 @@ class Room:
 
     def __init__(self, policy: Policy = DEFAULT) -> None:
         self._policy = policy
-        self._journal: list[_Amount | _Hold] = []
+        self._journal: list[Change | _Hold] = []
         self._holds: list[_Hold] = []
         self._spots: tuple[list[str], list[Spot], PlacementStyle] = ([], [], PlacementStyle.PACK)
         self._build(())
@@ -207,7 +168,7 @@ class Room:
         for member in gang.members:
             amount = self._amount(member, 1 if len(gang.members) > 1 else 0)
             if amount is not None:
-                self._take(_negative(amount))
+                self._take(negative(amount))
 
     def hold(
         self, members: Sequence[MemberPlacement], experiment_id: str, start_time: float
@@ -247,13 +208,13 @@ class Room:
                 self._shift([done], 1)
 
     def _take_place(self, node: RoomNode, wanted: Resources, ports: int, taken: Taken) -> None:
-        self._take(_Amount(node, wanted, ports, taken))
+        self._take(Change(node, wanted, ports, taken))
 
-    def _take(self, amount: _Amount) -> None:
+    def _take(self, amount: Change) -> None:
         self._shift([amount], -1)
         self._journal.append(amount)
 
-    def _shift(self, amounts: Sequence[_Amount], sign: int) -> None:
+    def _shift(self, amounts: Sequence[Change], sign: int) -> None:
         for one in amounts:
             self._table.shift(one.node, sign, one.resources, one.ports, one.taken)
 
@@ -267,7 +228,7 @@ class Room:
             if hold.lifted:
                 self._lift(hold, False)
 
-    def _amount(self, member: MemberPlacement, ports: int) -> _Amount | None:
+    def _amount(self, member: MemberPlacement, ports: int) -> Change | None:
         """None if its node is gone. GPUs that are gone or unusable do not count."""
         node = self._table.by_name.get(member.node_name)
         if node is None:
@@ -283,7 +244,7 @@ class Room:
             memory_bytes=member.memory_bytes,
             shm_bytes=member.shm_bytes,
         )
-        return _Amount(node, wanted, ports, tuple(taken))
+        return Change(node, wanted, ports, tuple(taken))
 
     # --- what it tells
 
@@ -325,7 +286,7 @@ class Room:
         self._forget_if_opened()
         known = self._could_hold.get(key)
         if known is None:
-            left = [_Empty(n.view) for n in self._table.nodes if may_use(n.view, eligible)]
+            left = [EmptyNode(n.view) for n in self._table.nodes if may_use(n.view, eligible)]
             known = self._could_hold[key] = all(
                 any(node.take(gang.members[position].resources) for node in left)
                 for position in largest_first(gang)
@@ -344,18 +305,18 @@ class Room:
         node = self._table.by_name.get(name)
         return None if node is None else self._row(node, self._held())
 
-    def _held(self) -> dict[int, list[tuple[str, _Amount]]]:
-        held: dict[int, list[tuple[str, _Amount]]] = {}
+    def _held(self) -> dict[int, list[tuple[str, Change]]]:
+        held: dict[int, list[tuple[str, Change]]] = {}
         for hold in self._holds:
             for amount in hold.amounts:
                 held.setdefault(amount.node.index, []).append((hold.experiment_id, amount))
         return held
 
-    def _row(self, node: RoomNode, held: dict[int, list[tuple[str, _Amount]]]) -> Row:
+    def _row(self, node: RoomNode, held: dict[int, list[tuple[str, Change]]]) -> Row:
         if node.index in held:
-            return _row(node, -1 - node.index, held[node.index])
+            return row_of(node, -1 - node.index, held[node.index])
         if node.row is None:
-            node.row = _row(node, self._table.likeness(node), ())
+            node.row = row_of(node, self._table.likeness(node), ())
         found: Row = node.row
         return found
 
@@ -454,84 +415,3 @@ def _has_room(node: RoomNode, wanted: Resources) -> bool:
         and node.free_memory_bytes >= wanted.memory_bytes
         and (not node.view.shm_bytes or node.free_shm_bytes >= wanted.shm_bytes)
     )
-
-
-def _negative(amount: _Amount) -> _Amount:
-    wanted = amount.resources
-    return _Amount(
-        amount.node,
-        Resources(
-            cpu_milli=-wanted.cpu_milli,
-            memory_bytes=-wanted.memory_bytes,
-            shm_bytes=-wanted.shm_bytes,
-        ),
-        -amount.ports,
-        tuple([(position, -milli) for position, milli in amount.taken]),
-    )
-
-
-def _row(node: RoomNode, state: int, held: Sequence[tuple[str, _Amount]]) -> Row:
-    gpu_free = list(node.gpu_free)
-    gpu_held = [0] * len(gpu_free)
-    gpu_held_for: list[tuple[str, ...]] = [()] * len(gpu_free)
-    cpu = memory = shm = 0
-    for experiment_id, amount in held:
-        shm += amount.resources.shm_bytes
-        cpu += amount.resources.cpu_milli
-        memory += amount.resources.memory_bytes
-        for position, milli in amount.taken:
-            gpu_held[position] += milli
-            gpu_held_for[position] += (experiment_id,)
-    for position, milli in enumerate(gpu_held):
-        gpu_free[position] += milli
-    return Row(
-        view=node.view,
-        name=node.name,
-        free_cpu_milli=node.free_cpu_milli + cpu,
-        free_memory_bytes=node.free_memory_bytes + memory,
-        free_shm_bytes=node.free_shm_bytes + shm,
-        free_ports=node.free_ports,
-        gpu_free=gpu_free,
-        whole_free=gpu_free.count(GPU),
-        held_cpu_milli=cpu,
-        held_memory_bytes=memory,
-        held_shm_bytes=shm,
-        gpu_held=gpu_held,
-        held_for=tuple(dict.fromkeys(experiment_id for experiment_id, _ in held)),
-        gpu_held_for=gpu_held_for,
-        state=state,
-    )
-
-
-class _Empty:
-    """A node on which nothing runs, but what is put there."""
-
-    __slots__ = ("_cpu_milli", "_gpus", "_memory_bytes", "_shm_bytes", "_view")
-
-    def __init__(self, view: NodeView) -> None:
-        self._view = view
-        self._cpu_milli = view.cpu_milli
-        self._memory_bytes = view.memory_bytes
-        self._shm_bytes = view.shm_bytes or UNLIMITED
-        self._gpus = [GPU if gpu.usable else 0 for gpu in view.gpus]
-
-    def take(self, wanted: Resources) -> bool:
-        """Takes a place, if there is one."""
-        if self._cpu_milli < wanted.cpu_milli or self._memory_bytes < wanted.memory_bytes:
-            return False
-        if self._shm_bytes < wanted.shm_bytes:
-            return False
-        each = min(wanted.gpu_milli, GPU)
-        fit = [
-            (free, position)
-            for position, free in enumerate(self._gpus)
-            if free >= each and gpu_matches(self._view.gpus[position].gpu, wanted)
-        ]
-        if len(fit) < wanted.gpu_count:
-            return False
-        for _, position in sorted(fit)[: wanted.gpu_count]:
-            self._gpus[position] -= each
-        self._cpu_milli -= wanted.cpu_milli
-        self._memory_bytes -= wanted.memory_bytes
-        self._shm_bytes -= wanted.shm_bytes
-        return True

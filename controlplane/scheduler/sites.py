@@ -7,7 +7,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from controlplane.domain.model import GpuShare
 from controlplane.domain.snapshot import MemberPlacement, Shape
 from controlplane.scheduler.amounts import Amount
-from controlplane.scheduler.room import Room, Row
+from controlplane.scheduler.room import Room
+from controlplane.scheduler.rows import Row
 from controlplane.scheduler.table import UNLIMITED
 from riseml.spec.model import GPU, Resources
 

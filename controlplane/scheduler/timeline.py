@@ -18,7 +18,8 @@ from controlplane.scheduler.amounts import Amount, Kept, by_node
 from controlplane.scheduler.ends import End, KnownEnds, end_of
 from controlplane.scheduler.lookahead import Lookahead
 from controlplane.scheduler.prospects import Prospects
-from controlplane.scheduler.room import NEVER, Room, Row
+from controlplane.scheduler.room import NEVER, Room
+from controlplane.scheduler.rows import Row
 from controlplane.scheduler.sites import Sites
 from controlplane.scheduler.virtual import as_running
 

@@ -16,7 +16,8 @@ from controlplane.scheduler import reasons
 from controlplane.scheduler.order import estimate_seconds
 from controlplane.scheduler.policy import Policy
 from controlplane.scheduler.quota import Accounts
-from controlplane.scheduler.room import Room, Row
+from controlplane.scheduler.room import Room
+from controlplane.scheduler.rows import Row
 from controlplane.scheduler.timeline import Timeline
 from riseml.spec.model import GPU
 

@@ -17,7 +17,8 @@ from controlplane.domain.snapshot import (
     RunningGang,
     Snapshot,
 )
-from controlplane.scheduler.room import NEVER, Room, Row
+from controlplane.scheduler.room import NEVER, Room
+from controlplane.scheduler.rows import Row
 from riseml.spec.model import GIB, GPU, Resources
 from tests.unit.scheduler.pictures import NOW, gang, node, resources
 

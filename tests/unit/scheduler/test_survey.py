@@ -15,7 +15,8 @@ from controlplane.domain.snapshot import Backlog, NodeView, Snapshot
 from controlplane.scheduler import survey as survey_module
 from controlplane.scheduler.feasibility import EligibleKey, barrier_of
 from controlplane.scheduler.obstacles import BARRED, Obstacle, What, find
-from controlplane.scheduler.room import Room, Row
+from controlplane.scheduler.room import Room
+from controlplane.scheduler.rows import Row
 from riseml.spec.model import GIB, Resources
 from tests.unit.scheduler.pictures import NOW, gang, node, resources
 
