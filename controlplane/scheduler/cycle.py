@@ -97,7 +97,7 @@ class Cycle:
         self._policy = policy
         self._accounts = Accounts(snapshot, room.capacity, now)
         self._timeline = Timeline(room, snapshot.running, ends, now)
-        self._order = make_order(snapshot.pending, self._accounts, policy, now)
+        self._order = make_order(snapshot, self._accounts, policy, now)
         self._preemption = Preemption(self._timeline, self._accounts, snapshot, now)
         self._placed: dict[str, tuple[MemberPlacement, ...]] = {}
         self._evictions: list[Eviction] = []

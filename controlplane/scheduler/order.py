@@ -4,9 +4,11 @@
    their weight, the least first (`QueueAccount.rank`);
 2. within a queue: higher priority;
 3. within a priority: those that have waited longer than the policy's patience, oldest first;
-4. then users by what they hold and lately used in this queue, the least first, in coarse steps
+4. then those that have waited for some time and have a reservation, in the order of these: what
+   was promised is kept, whoever comes;
+5. then users by what they hold and lately used in this queue, the least first, in coarse steps
    (`Account.level`);
-5. then the shortest by its max_duration (all from a day on alike), the oldest, the id.
+6. then the shortest by its max_duration (all from a day on alike), the oldest, the id.
 
 Gangs of a line differ in age alone, so a line costs something only while gangs are taken from it.
 """
@@ -14,22 +16,25 @@ Gangs of a line differ in age alone, so a line costs something only while gangs 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, Protocol
 
 from controlplane.domain.model import Queue
-from controlplane.domain.snapshot import Backlog, GangRequest, Line
+from controlplane.domain.snapshot import Backlog, GangRequest, Line, Snapshot
 from controlplane.scheduler.policy import Ordering, Policy
 from controlplane.scheduler.quota import Account, Accounts, QueueAccount
 
 UNKNOWN_ESTIMATE_SECONDS: Final = 86_400.0
 """How long a gang is taken to run when neither it nor its queue says."""
 
-Urgency = tuple[int, bool, float, float, float, int, str]
-"""Priority, not overdue, then of those that are: when they came; of the others: level of the user
-and estimate; then when they came, and the id. The lowest comes first.
+Urgency = tuple[int, int, float, float, float, int, str]
+"""Priority; overdue, settled or none of it; then of the settled their place, and of the others the
+level of the user and the estimate; then when they came, and the id. The lowest comes first.
 """
+
+_OVERDUE, _SETTLED, _OTHERS = range(3)
 
 
 class Order(Protocol):
@@ -63,11 +68,11 @@ def estimate_seconds(max_duration_seconds: int | None, queue: Queue) -> float:
     return UNKNOWN_ESTIMATE_SECONDS
 
 
-def make_order(pending: Backlog, accounts: Accounts, policy: Policy, now: float) -> Order:
+def make_order(snapshot: Snapshot, accounts: Accounts, policy: Policy, now: float) -> Order:
     """The order that a policy asks for."""
     if policy.order is Ordering.FAIR:
-        return FairOrder(pending, accounts, policy, now)
-    return AgeOrder(pending, by_priority=policy.order is Ordering.PRIORITY)
+        return FairOrder(snapshot, accounts, policy, now)
+    return AgeOrder(snapshot.pending, by_priority=policy.order is Ordering.PRIORITY)
 
 
 class AgeOrder:
@@ -105,18 +110,22 @@ class AgeOrder:
 class FairOrder:
     """The rule above."""
 
-    def __init__(self, pending: Backlog, accounts: Accounts, policy: Policy, now: float) -> None:
+    def __init__(self, snapshot: Snapshot, accounts: Accounts, policy: Policy, now: float) -> None:
         by_queue: dict[str, list[Line]] = {}
-        for line in pending.lines:
+        for line in snapshot.pending.lines:
             by_queue.setdefault(line.shape.queue, []).append(line)
-        overdue_since = now - policy.patience_seconds
+        ages = _Ages(
+            now - policy.patience_seconds,
+            now - policy.settled_seconds,
+            {name: float(place) for place, name in enumerate(snapshot.reserved)},
+        )
         longest = policy.longest_counted_seconds
         self._single = len(by_queue) == 1
         self._queues = [
             (
                 # A queue alone is first, whatever it holds.
                 (False, 0.0, name) if self._single else accounts.queue(name).rank,
-                _QueueOrder(name, lines, accounts, overdue_since, longest),
+                _QueueOrder(name, lines, accounts, ages, longest),
             )
             for name, lines in by_queue.items()
         ]
@@ -156,6 +165,16 @@ class FairOrder:
         return [first for _, first in sorted(found, key=itemgetter(0))]
 
 
+@dataclass(frozen=True, slots=True)
+class _Ages:
+    """Since when somebody has to wait to come before others."""
+
+    overdue_since: float
+    settled_since: float
+    # By experiment: the place of its reservation among all.
+    places: Mapping[str, float]
+
+
 class _QueueOrder:
     """The gangs of one queue."""
 
@@ -164,12 +183,12 @@ class _QueueOrder:
         name: str,
         lines: list[Line],
         accounts: Accounts,
-        overdue_since: float,
+        ages: _Ages,
         longest_counted: float,
     ) -> None:
         self._name = name
         self._accounts = accounts
-        self._overdue_since = overdue_since
+        self._ages = ages
         self._longest_counted = longest_counted
         self._users: dict[str, Account] = {}
         self._default = estimate_seconds(None, accounts.settings_of(name))
@@ -183,17 +202,20 @@ class _QueueOrder:
         return self._accounts.queue(self._name)
 
     def is_overdue(self, gang: GangRequest) -> bool:
-        return gang.submit_time < self._overdue_since
+        return gang.submit_time < self._ages.overdue_since
 
     def _urgency(self, gang: GangRequest, line: Line) -> Urgency:
         came, name = gang.submit_time, gang.experiment_id
-        if came < self._overdue_since:
-            return (-line.priority, False, 0.0, 0.0, came, len(name), name)
+        if came < self._ages.overdue_since:
+            return (-line.priority, _OVERDUE, 0.0, 0.0, came, len(name), name)
+        if came < self._ages.settled_since and name in self._ages.places:
+            place = self._ages.places[name]
+            return (-line.priority, _SETTLED, place, 0.0, came, len(name), name)
         shape = line.shape
         level = self._level(shape.user_name) if self._levelled else 0
         limit = shape.max_duration_seconds
         estimate = min(self._default if limit is None else float(limit), self._longest_counted)
-        return (-line.priority, True, level, estimate, came, len(name), name)
+        return (-line.priority, _OTHERS, level, estimate, came, len(name), name)
 
     def _level(self, user_name: str) -> int:
         account = self._users.get(user_name)
@@ -206,7 +228,7 @@ class _QueueOrder:
         while heap:
             urgency, position, line = heap[0]
             gang = line[position]
-            if self._levelled and urgency[1]:
+            if self._levelled and urgency[1] == _OTHERS:
                 # The user was given something since: its gangs may come later now.
                 level = self._level(line.shape.user_name)
                 if level != urgency[2]:

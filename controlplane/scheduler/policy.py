@@ -56,6 +56,9 @@ class Policy:
     longest_counted_seconds: float = 24 * 3600.0
     # Who has waited longer than this comes before everybody of its queue and priority.
     patience_seconds: float = 72 * 3600.0
+    # Who has waited longer than this keeps the room that the cycle before kept for it, whoever is
+    # shorter or has used less.
+    settled_seconds: float = 3600.0
     # Whether running gangs are stopped for those that wait.
     preemption: bool = True
     # Whether the plan says why the others wait, and why those that start do so where they do.

@@ -18,6 +18,7 @@ from tests.unit.scheduler.scenes import NOW, SceneBuilder
 
 HOUR = 3600.0
 PATIENCE = DEFAULT.patience_seconds
+SETTLED = DEFAULT.settled_seconds
 
 
 def waiting(line: str, submit_time: float) -> GangRequest:
@@ -96,10 +97,28 @@ NODES = ["node n1 gpus=4", "node n2 gpus=4", "node n3 gpus=4"]
 def test_of_its_own_user_and_queue_it_waits_three_days_and_what_runs_then(
     durations: tuple[str, ...], longest: float
 ) -> None:
-    """All others are shorter, so they go first until it has waited too long."""
+    """All others are shorter and go first, until it has waited too long: it never comes to be among
+    the first eight that cannot start, whose room is kept.
+    """
     large = waiting("wait ana.0 gpus=3x4 for=2d", NOW)
-    waited = start_of_large(NODES, [], large, [Stream("ana.# gpus=1", durations)])
+    stream = Stream("ana.# gpus=1", durations, waiting=40)
+    waited = start_of_large(NODES, [], large, [stream])
     assert PATIENCE / HOUR < waited <= PATIENCE / HOUR + longest
+
+
+@pytest.mark.parametrize(
+    ("durations", "longest"), [(("1h",), 1.0), (("20m", "1h", "3h", "90m"), 3.0)]
+)
+def test_among_the_first_that_cannot_start_it_keeps_its_reservation(
+    durations: tuple[str, ...], longest: float
+) -> None:
+    """Those that come later are shorter, but after an hour they take its room no more: what ran
+    then ends, and what its reservation was behind.
+    """
+    large = waiting("wait ana.0 gpus=3x4 for=2d", NOW)
+    stream = Stream("ana.# gpus=1", durations, waiting=6)
+    waited = start_of_large(NODES, [], large, [stream])
+    assert SETTLED / HOUR < waited <= SETTLED / HOUR + 2 * longest
 
 
 def test_in_another_queue_it_waits_for_what_runs_then() -> None:
