@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from controlplane.core.durations import LearnedDurations
 from controlplane.core.invariants import check_invariants
+from controlplane.core.live_state import LiveState
 from controlplane.core.mix import JobMix
 from controlplane.core.pictures import Pictures
 from controlplane.core.settings import DEFAULTS
@@ -39,37 +40,6 @@ from controlplane.domain.snapshot import Snapshot
 from controlplane.domain.states import State
 
 REQUEST_ID_SECONDS: Final = 86_400.0
-
-
-class LiveState(Protocol):
-    """What the store loads; `controlplane.store.protocol.LiveState` has this shape."""
-
-    @property
-    def users(self) -> tuple[User, ...]: ...
-    @property
-    def api_keys(self) -> tuple[ApiKey, ...]: ...
-    @property
-    def node_tokens(self) -> tuple[NodeToken, ...]: ...
-    @property
-    def projects(self) -> tuple[Project, ...]: ...
-    @property
-    def nodes(self) -> tuple[Node, ...]: ...
-    @property
-    def queues(self) -> tuple[Queue, ...]: ...
-    @property
-    def use_records(self) -> tuple[UseRecord, ...]: ...
-    @property
-    def experiments(self) -> tuple[Experiment, ...]: ...
-    @property
-    def jobs(self) -> tuple[Job, ...]: ...
-    @property
-    def attempts(self) -> tuple[Attempt, ...]: ...
-    @property
-    def last_numbers(self) -> tuple[tuple[str, int], ...]: ...
-    @property
-    def recent_requests(self) -> tuple[tuple[str, str, str], ...]: ...
-    @property
-    def ended_children(self) -> tuple[tuple[str, State, int], ...]: ...
 
 
 @dataclass(slots=True)
