@@ -1,6 +1,6 @@
 """How long all GPUs of an experiment have been idle, counted in monotonic time from samples.
 
-An experiment is idle while every GPU that it has to itself is below the minimum of its policy. One
+An experiment is idle while every GPU that it uses is below the minimum of its policy. One
 reading at or above it begins the count anew. Time of which nobody knows, because a reading is
 missing or late, is not counted: it is neither idle nor busy.
 """

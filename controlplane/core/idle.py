@@ -14,7 +14,6 @@ from controlplane.core.lifecycle import advance, stop_attempt
 from controlplane.domain import reasons
 from controlplane.domain.events import GpusIdle
 from controlplane.domain.states import State
-from riseml.spec.model import GPU
 
 if TYPE_CHECKING:
     from controlplane.core.cluster import Cluster
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """An experiment that runs, and the GPUs that it has to itself."""
+    """An experiment that runs, and the GPUs that it uses. One that it shares is read as a whole:
+    when no kernel ran there, none of this experiment did; when one did, nobody knows whose it was.
+    """
 
     experiment_id: str
     generation: int
@@ -43,7 +44,7 @@ def watched(cluster: Cluster) -> Iterator[Watched]:
         live = [a for a in cluster.attempts_of(experiment_id) if not a.state.ended]
         if any(attempt.stop_reason for attempt in live):
             continue
-        gpus = [share.uuid for a in live for share in a.gpus if share.milli == GPU]
+        gpus = dict.fromkeys([share.uuid for a in live for share in a.gpus])
         if gpus:
             yield Watched(
                 experiment_id,

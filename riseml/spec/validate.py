@@ -16,7 +16,6 @@ from riseml.spec.ids import check_project_name, check_queue_name
 from riseml.spec.labels import LABEL_KEY, LABEL_VALUE
 from riseml.spec.model import (
     FRAMEWORKS,
-    GPU,
     RETRY_EVENTS,
     SEARCH_GOALS,
     SEARCH_METHODS,
@@ -314,8 +313,8 @@ def _check_policies(spec: TrainSpec) -> Iterator[FieldError]:
         )
     if not 10 <= policy.time_window_seconds <= MAX_SECONDS:
         yield FieldError(f"{path}.time_window", "is not 10s to 3650d")
-    if all(role.resources.gpu_milli < GPU for role in spec.roles):
-        yield FieldError(path, "watches whole GPUs, and none is asked for; add resources.gpus")
+    if not any(role.resources.gpu_milli for role in spec.roles):
+        yield FieldError(path, "watches GPUs, and none is asked for; add resources.gpus")
 
 
 def _check_names(spec: TrainSpec) -> Iterator[FieldError]:

@@ -30,7 +30,7 @@ def world(run: bool = True, **fields: object) -> World:
     return made
 
 
-def test_all_whole_gpus_of_a_gang_are_watched_once_all_of_it_runs() -> None:
+def test_all_gpus_of_a_gang_are_watched_once_all_of_it_runs() -> None:
     made = world(run=False)
     made.run(A)
     assert not list(watched(made.cluster)), "a gang that is partly up waits for the rest"
@@ -43,7 +43,7 @@ def test_all_whole_gpus_of_a_gang_are_watched_once_all_of_it_runs() -> None:
     assert not list(watched(made.cluster)), "it is being stopped"
 
 
-def test_shares_of_gpus_are_not_watched_for_others_use_them_too() -> None:
+def test_a_gpu_that_is_shared_is_watched_as_a_whole() -> None:
     made = World()
     made.connect(gpus=(gpu("g0"),))
     half = replace(TWO_GPUS, gpu_milli=500)
@@ -54,7 +54,8 @@ def test_shares_of_gpus_are_not_watched_for_others_use_them_too() -> None:
     )
     made.plan()
     made.run("ana.1.train.1-1")
-    assert not list(watched(made.cluster))
+    (one,) = watched(made.cluster)
+    assert one.gpus == ("g0",)
 
 
 def test_the_user_is_told_at_half_time_and_that_it_is_over() -> None:
