@@ -221,7 +221,8 @@ TRAIN: Final = Key(
             "Ends an experiment whose GPUs stay idle: it is FAILED with the reason "
             "UTILIZATION_POLICY. It is idle while each GPU that it uses is below the minimum (what "
             "others do on a GPU that it shares counts as well), counted from when all of its jobs "
-            "run, and anew from every reading that is not below; time without readings does not count. At half of the window its message warns.",
+            "run, and anew from every reading that is not below; time without readings does not "
+            "count. At half of the window its message warns.",
             keys=(
                 Key(
                     "min_gpu_utilization",
