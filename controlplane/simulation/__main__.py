@@ -6,7 +6,7 @@ import argparse
 import gc
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -184,13 +184,16 @@ def _positive(text: str) -> float:
 
 def _traces(given: argparse.Namespace) -> tuple[list[TraceNode], list[TraceTask]]:
     path = Path(given.nodes)
-    if path.exists():
-        with path.open(encoding="utf-8") as lines:
-            nodes = read_nodes(lines)
-    else:
-        nodes = uniform_nodes(given.nodes)
-    with given.tasks.open(encoding="utf-8") as lines:
-        return nodes, read_tasks(lines)
+    nodes = _read(path, read_nodes) if path.exists() else uniform_nodes(given.nodes)
+    return nodes, _read(given.tasks, read_tasks)
+
+
+def _read(path: Path, read: Callable[[Iterable[str]], _Result]) -> _Result:
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            return read(lines)
+    except (UnreadableTrace, UnicodeDecodeError) as wrong:
+        raise UnreadableTrace(f"{path}: {wrong}") from None
 
 
 def _over_seeds(given: argparse.Namespace, run: _Run[_Result]) -> list[_Result]:

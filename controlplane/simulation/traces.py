@@ -8,7 +8,7 @@ Tasks become what a user would submit here: equal members, each of which runs on
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
@@ -17,6 +17,9 @@ from riseml.spec.gpus import OR
 from riseml.spec.model import CPU, GIB, GPU, Resources
 
 MIB: Final = 1 << 20
+
+NODE_COLUMNS: Final = ("sn", "cpu_milli", "memory_mib", "gpu", "model")
+TASK_COLUMNS: Final = ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli")
 
 # Of the QoS classes of openb.
 QOS_PRIORITIES: Final[Mapping[str, int]] = MappingProxyType(
@@ -98,24 +101,64 @@ class TraceTask:
 
 def read_nodes(lines: Iterable[str]) -> list[TraceNode]:
     """Nodes of an openb CSV: `sn,cpu_milli,memory_mib,gpu,model`. Raises UnreadableTrace."""
-    try:
-        nodes = [
-            TraceNode(
-                row["sn"],
-                int(row["cpu_milli"]),
-                int(row["memory_mib"]) * MIB,
-                int(row["gpu"]),
-                row["model"],
-            )
-            for row in csv.DictReader(lines)
-        ]
-    except (KeyError, TypeError, ValueError) as wrong:
-        raise UnreadableTrace(
-            f"this is no list of nodes with the columns sn,cpu_milli,memory_mib,gpu,model: {wrong}"
-        ) from None
+    nodes: dict[str, TraceNode] = {}
+    for row in _rows(lines, NODE_COLUMNS):
+        name = row.text("sn")
+        if name in nodes:
+            raise UnreadableTrace(f"line {row.line}: there is a node {name} already")
+        nodes[name] = TraceNode(
+            name,
+            row.number("cpu_milli"),
+            row.number("memory_mib") * MIB,
+            row.number("gpu"),
+            row.text("model"),
+        )
     if not nodes:
         raise UnreadableTrace("this list has no nodes")
-    return nodes
+    return list(nodes.values())
+
+
+class _Row:
+    """A line of a CSV file, by the names of its columns."""
+
+    def __init__(self, line: int, values: Mapping[str, str | None]) -> None:
+        self.line = line
+        self._values = values
+
+    def text(self, column: str) -> str:
+        """What stands there; "" if nothing does, or there is no such column."""
+        return (self._values.get(column) or "").strip()
+
+    def number(self, column: str) -> int:
+        """A whole number of 0 or more."""
+        text = self.text(column)
+        if not text.isdecimal():
+            raise UnreadableTrace(
+                f"line {self.line}: {column} is {text!r}, a whole number is wanted"
+            )
+        return int(text)
+
+    def seconds(self, column: str) -> float | None:
+        """None: nothing stands there."""
+        text = self.text(column)
+        try:
+            return float(text) if text else None
+        except ValueError:
+            raise UnreadableTrace(
+                f"line {self.line}: {column} is {text!r}, seconds are wanted"
+            ) from None
+
+
+def _rows(lines: Iterable[str], columns: Sequence[str]) -> Iterator[_Row]:
+    """Of a CSV file whose first line names at least these columns."""
+    reader = csv.DictReader(lines)
+    missing = [name for name in columns if name not in (reader.fieldnames or ())]
+    if missing:
+        raise UnreadableTrace(
+            f"the first line does not name the column {missing[0]}; wanted are {','.join(columns)}"
+        )
+    for values in reader:
+        yield _Row(reader.line_num, values)
 
 
 def uniform_nodes(text: str) -> list[TraceNode]:
@@ -123,7 +166,9 @@ def uniform_nodes(text: str) -> list[TraceNode]:
     size, _, model = text.partition(":")
     count, _, gpus = size.partition("x")
     if not (count.isdigit() and gpus.isdigit() and int(count)):
-        raise UnreadableTrace(f"{text!r} is no cluster; write 128x8 or 128x8:V100")
+        raise UnreadableTrace(
+            f"{text!r} is neither a file that is there nor a cluster such as 128x8 or 128x8:V100"
+        )
     each = int(gpus)
     cpu, memory = 2 * max(1, each) * CPU_PER_GPU, 2 * max(1, each) * MEMORY_PER_GPU
     return [
@@ -142,38 +187,35 @@ def read_tasks(lines: Iterable[str]) -> list[TraceTask]:
 
 def _read_openb(lines: list[str]) -> list[TraceTask]:
     """What ended when the trace ended was cut off: like what never ran, it has no duration."""
-    try:
-        rows = list(csv.DictReader(lines))
-        end_of_trace = max((_seconds(row.get("deletion_time")) or 0.0) for row in rows)
-        return [_openb_task(row, end_of_trace) for row in rows]
-    except (KeyError, TypeError, ValueError) as wrong:
+    rows = list(_rows(lines, TASK_COLUMNS))
+    if not rows:
+        raise UnreadableTrace("this list has no tasks")
+    end_of_trace = max((row.seconds("deletion_time") or 0.0) for row in rows)
+    return [_openb_task(row, end_of_trace) for row in rows]
+
+
+def _openb_task(row: _Row, end_of_trace: float) -> TraceTask:
+    count, each = row.number("num_gpu"), row.number("gpu_milli")
+    if count and not (each == GPU or (count == 1 and 0 < each < GPU)):
         raise UnreadableTrace(
-            "this is no list of tasks with the columns "
-            f"name,cpu_milli,memory_mib,num_gpu,gpu_milli: {wrong}"
-        ) from None
-
-
-def _openb_task(row: Mapping[str, str], end_of_trace: float) -> TraceTask:
-    count = int(row["num_gpu"])
-    models = row.get("gpu_spec") or ""
-    started, ended = _seconds(row.get("scheduled_time")), _seconds(row.get("deletion_time"))
+            f"line {row.line}: {count} GPUs with gpu_milli {each}; it is {GPU} for each of several "
+            f"GPUs, and 1 to {GPU} for one"
+        )
+    models = row.text("gpu_spec")
+    started, ended = row.seconds("scheduled_time"), row.seconds("deletion_time")
     duration = None
     if started is not None and ended is not None and ended < end_of_trace:
         duration = max(0.0, ended - started)
     return TraceTask(
         Resources(
-            cpu_milli=int(row["cpu_milli"]),
-            memory_bytes=int(row["memory_mib"]) * MIB,
-            gpu_milli=count * int(row["gpu_milli"]),
+            cpu_milli=row.number("cpu_milli"),
+            memory_bytes=row.number("memory_mib") * MIB,
+            gpu_milli=count * each,
             gpu_model=OR.join(models.split("|")) if models and count else None,
         ),
         duration_seconds=duration,
-        priority=QOS_PRIORITIES.get(row.get("qos") or ""),
+        priority=QOS_PRIORITIES.get(row.text("qos")),
     )
-
-
-def _seconds(text: str | None) -> float | None:
-    return float(text) if text else None
 
 
 def _read_philly(lines: list[str]) -> list[TraceTask]:

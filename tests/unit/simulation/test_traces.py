@@ -33,10 +33,40 @@ def test_nodes_have_their_names_and_sizes() -> None:
     assert read_nodes(lines) == [TraceNode("n-1", 64000, 262144 * MIB, 2, "P100")]
 
 
-@pytest.mark.parametrize("lines", [[], ["sn,cpu_milli"], ["a,b", "1,2"]])
-def test_what_is_no_list_of_nodes_is_refused(lines: list[str]) -> None:
-    with pytest.raises(UnreadableTrace):
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([], "does not name the column sn"),
+        (["sn,cpu_milli"], "does not name the column memory_mib; wanted are sn,cpu_milli"),
+        (["sn,cpu_milli,memory_mib,gpu,model"], "has no nodes"),
+        (["sn,cpu_milli,memory_mib,gpu,model", "n,1,1,two,T4"], "line 2: gpu is 'two'"),
+        (["sn,cpu_milli,memory_mib,gpu,model", "n,1,-1,2,T4"], "line 2: memory_mib is '-1'"),
+        (["sn,cpu_milli,memory_mib,gpu,model", "n,1"], "line 2: memory_mib is ''"),
+        (
+            ["sn,cpu_milli,memory_mib,gpu,model", "n,1,1,2,T4", "n,1,1,2,T4"],
+            "line 3: there is a node n already",
+        ),
+    ],
+)
+def test_what_is_no_list_of_nodes_is_refused(lines: list[str], words: str) -> None:
+    with pytest.raises(UnreadableTrace, match=words):
         read_nodes(lines)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([], "has no tasks"),
+        ([HEAD], "has no tasks"),
+        (["name,cpu_milli"], "does not name the column memory_mib"),
+        ([HEAD, "a,1,1,1,1500"], "line 2: 1 GPUs with gpu_milli 1500"),
+        ([HEAD, "a,1,1,2,500"], "line 2: 2 GPUs with gpu_milli 500"),
+        ([HEAD, "a,1,1,1,1000,,LS,Running,0,soon,1"], "line 2: deletion_time is 'soon'"),
+    ],
+)
+def test_what_is_no_list_of_tasks_is_refused(lines: list[str], words: str) -> None:
+    with pytest.raises(UnreadableTrace, match=words):
+        read_tasks(lines)
 
 
 def test_tasks_ask_for_thousandths_of_all_their_gpus_and_for_models() -> None:
