@@ -185,7 +185,7 @@ class Cycle:
             ]
             found.sort(key=itemgetter(0))
             yield from [(gang, line) for _, gang, line in found]
-        for gang, line in self._order.urgent(self._snapshot.reserved):
+        for gang, line in self._order.urgent():
             if gang.experiment_id not in wanted:
                 yield gang, line
 

@@ -123,10 +123,12 @@ def changes(old: Running, new: Running) -> tuple[list[RunningGang], list[Running
     """
     if isinstance(old, RunningGangs) and isinstance(new, RunningGangs):
         return _changes(old.apart_from(new), new.apart_from(old))
-    return _changes(old, new)
+    return _changes(tuple(old), tuple(new))
 
 
-def _changes(old: Running, new: Running) -> tuple[list[RunningGang], list[RunningGang]]:
+def _changes(
+    old: tuple[RunningGang, ...], new: tuple[RunningGang, ...]
+) -> tuple[list[RunningGang], list[RunningGang]]:
     gone: list[RunningGang] = []
     come: list[RunningGang] = []
     before, now = 0, 0

@@ -16,7 +16,7 @@ Gangs of a line differ in age alone, so a line costs something only while gangs 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, Protocol
@@ -52,7 +52,7 @@ class Order(Protocol):
         """Goes on without all that stands in the line of the first gang."""
         ...
 
-    def urgent(self, reserved: Sequence[str]) -> list[tuple[GangRequest, Line]]:
+    def urgent(self) -> list[tuple[GangRequest, Line]]:
         """The first gang of each queue, if it has waited for too long, the oldest first; then if
         room was kept for it before, in that order: otherwise other queues, which hold less by the
         time that room has been made, would take it.
@@ -103,7 +103,7 @@ class AgeOrder:
     def drop(self) -> None:
         heapq.heappop(self._heap)
 
-    def urgent(self, reserved: Sequence[str]) -> list[tuple[GangRequest, Line]]:
+    def urgent(self) -> list[tuple[GangRequest, Line]]:
         return []
 
 
@@ -114,7 +114,7 @@ class FairOrder:
         by_queue: dict[str, list[Line]] = {}
         for line in snapshot.pending.lines:
             by_queue.setdefault(line.shape.queue, []).append(line)
-        ages = _Ages(
+        self._ages = _Ages(
             now - policy.patience_seconds,
             now - policy.settled_seconds,
             {name: float(place) for place, name in enumerate(snapshot.reserved)},
@@ -125,7 +125,7 @@ class FairOrder:
             (
                 # A queue alone is first, whatever it holds.
                 (False, 0.0, name) if self._single else accounts.queue(name).rank,
-                _QueueOrder(name, lines, accounts, ages, longest),
+                _QueueOrder(name, lines, accounts, self._ages, longest),
             )
             for name, lines in by_queue.items()
         ]
@@ -148,19 +148,18 @@ class FairOrder:
     def drop(self) -> None:
         self._queues[0][1].drop()
 
-    def urgent(self, reserved: Sequence[str]) -> list[tuple[GangRequest, Line]]:
+    def urgent(self) -> list[tuple[GangRequest, Line]]:
         if self._single:
             # The first of the only queue comes first anyway.
             return []
-        places = {name: float(place) for place, name in enumerate(reserved)}
         found = []
         for _, queue in self._queues:
             first = queue.first()
             if first is not None:
                 gang, _ = first
                 overdue = queue.is_overdue(gang)
-                if overdue or gang.experiment_id in places:
-                    place = gang.submit_time if overdue else places[gang.experiment_id]
+                if overdue or gang.experiment_id in self._ages.places:
+                    place = gang.submit_time if overdue else self._ages.places[gang.experiment_id]
                     found.append(((not overdue, place, gang.experiment_id), first))
         return [first for _, first in sorted(found, key=itemgetter(0))]
 

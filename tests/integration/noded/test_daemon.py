@@ -117,7 +117,7 @@ async def test_a_forgotten_attempt_leaves_nothing_once_it_is_shipped(
     await daemon.connected()
     order = make_order(1, "echo hello")
     control_plane.order(order)
-    await control_plane.log_of(order.attempt_id)
+    assert text_of(await control_plane.log_of(order.attempt_id)) == "hello\n"
     attempts, removed = daemon.node / "attempts", daemon.node / "removed"
     await eventually(lambda: not list(attempts.iterdir()) and not list(removed.iterdir()))
 
@@ -250,6 +250,8 @@ async def test_a_silent_control_plane_is_left_and_found_again(
     await daemon.connected()
     control_plane.answers_heartbeats = False
     await control_plane.until(lambda: len(control_plane.hellos) >= 2, 30)
+    first, second = control_plane.hellos[:2]
+    assert first.inventory == second.inventory
 
 
 async def test_contact_is_recorded_with_each_acknowledged_heartbeat(

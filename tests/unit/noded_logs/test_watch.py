@@ -23,7 +23,9 @@ async def test_what_grows_before_and_after_the_watch_began_wakes_its_follower(
             await woken.wait()
         woken.clear()
     unwatch()
+    file.write_bytes(b"nobody looks")
     watcher.close()
+    assert not woken.is_set()
 
 
 async def test_a_watch_that_ended_before_it_began_wakes_nobody(tmp_path: Path) -> None:
