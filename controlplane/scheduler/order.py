@@ -4,8 +4,8 @@
    their weight, the least first (`QueueAccount.rank`);
 2. within a queue: higher priority;
 3. within a priority: those that have waited longer than the policy's patience, oldest first;
-4. then those that have waited for some time and have a reservation, in the order of these: what
-   was promised is kept, whoever comes;
+4. then the first two that have waited for some time and have a reservation: what was promised to
+   them is kept, whoever comes;
 5. then users by what they hold and lately used in this queue, the least first, in coarse steps
    (`Account.level`);
 6. then the shortest by its max_duration (all from a day on alike), the oldest, the id.
@@ -16,8 +16,7 @@ Gangs of a line differ in age alone, so a line costs something only while gangs 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from typing import Final, Protocol
 
@@ -114,18 +113,14 @@ class FairOrder:
         by_queue: dict[str, list[Line]] = {}
         for line in snapshot.pending.lines:
             by_queue.setdefault(line.shape.queue, []).append(line)
-        self._ages = _Ages(
-            now - policy.patience_seconds,
-            now - policy.settled_seconds,
-            {name: float(place) for place, name in enumerate(snapshot.reserved)},
-        )
-        longest = policy.longest_counted_seconds
+        # Of the reservations that the cycle before made, by experiment.
+        self._places = {name: float(place) for place, name in enumerate(snapshot.reserved)}
         self._single = len(by_queue) == 1
         self._queues = [
             (
                 # A queue alone is first, whatever it holds.
                 (False, 0.0, name) if self._single else accounts.queue(name).rank,
-                _QueueOrder(name, lines, accounts, self._ages, longest),
+                _QueueOrder(name, lines, accounts, policy, now, self._places),
             )
             for name, lines in by_queue.items()
         ]
@@ -158,20 +153,10 @@ class FairOrder:
             if first is not None:
                 gang, _ = first
                 overdue = queue.is_overdue(gang)
-                if overdue or gang.experiment_id in self._ages.places:
-                    place = gang.submit_time if overdue else self._ages.places[gang.experiment_id]
+                if overdue or gang.experiment_id in self._places:
+                    place = gang.submit_time if overdue else self._places[gang.experiment_id]
                     found.append(((not overdue, place, gang.experiment_id), first))
         return [first for _, first in sorted(found, key=itemgetter(0))]
-
-
-@dataclass(frozen=True, slots=True)
-class _Ages:
-    """Since when somebody has to wait to come before others."""
-
-    overdue_since: float
-    settled_since: float
-    # By experiment: the place of its reservation among all.
-    places: Mapping[str, float]
 
 
 class _QueueOrder:
@@ -182,13 +167,15 @@ class _QueueOrder:
         name: str,
         lines: list[Line],
         accounts: Accounts,
-        ages: _Ages,
-        longest_counted: float,
+        policy: Policy,
+        now: float,
+        places: Mapping[str, float],
     ) -> None:
         self._name = name
         self._accounts = accounts
-        self._ages = ages
-        self._longest_counted = longest_counted
+        self._overdue_since = now - policy.patience_seconds
+        self._longest_counted = policy.longest_counted_seconds
+        self._settled = _settled(lines, places, now - policy.settled_seconds, policy.settled)
         self._users: dict[str, Account] = {}
         self._default = estimate_seconds(None, accounts.settings_of(name))
         # Of a user alone the level makes no difference.
@@ -201,14 +188,14 @@ class _QueueOrder:
         return self._accounts.queue(self._name)
 
     def is_overdue(self, gang: GangRequest) -> bool:
-        return gang.submit_time < self._ages.overdue_since
+        return gang.submit_time < self._overdue_since
 
     def _urgency(self, gang: GangRequest, line: Line) -> Urgency:
         came, name = gang.submit_time, gang.experiment_id
-        if came < self._ages.overdue_since:
+        if came < self._overdue_since:
             return (-line.priority, _OVERDUE, 0.0, 0.0, came, len(name), name)
-        if came < self._ages.settled_since and name in self._ages.places:
-            place = self._ages.places[name]
+        place = self._settled.get(name)
+        if place is not None:
             return (-line.priority, _SETTLED, place, 0.0, came, len(name), name)
         shape = line.shape
         level = self._level(shape.user_name) if self._levelled else 0
@@ -247,3 +234,21 @@ class _QueueOrder:
 
     def drop(self) -> None:
         heapq.heappop(self._heap)
+
+
+def _settled(
+    lines: Iterable[Line], places: Mapping[str, float], since: float, most: int
+) -> dict[str, float]:
+    """Of each priority the first so many that have waited since then and have a reservation, with
+    its place. In a line those with reservations are the first.
+    """
+    if not places:
+        return {}
+    found: dict[int, list[tuple[float, str]]] = {}
+    for line in lines:
+        for gang in line:
+            place = places.get(gang.experiment_id)
+            if place is None or gang.submit_time >= since:
+                break
+            found.setdefault(line.priority, []).append((place, gang.experiment_id))
+    return {name: place for one in found.values() for place, name in sorted(one)[:most]}

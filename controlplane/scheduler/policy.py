@@ -57,8 +57,9 @@ class Policy:
     # Who has waited longer than this comes before everybody of its queue and priority.
     patience_seconds: float = 72 * 3600.0
     # Who has waited longer than this keeps the room that the cycle before kept for it, whoever is
-    # shorter or has used less.
+    # shorter or has used less: so many at a time, of each queue and priority.
     settled_seconds: float = 3600.0
+    settled: int = 2
     # Whether running gangs are stopped for those that wait.
     preemption: bool = True
     # Whether the plan says why the others wait, and why those that start do so where they do.
