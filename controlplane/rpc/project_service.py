@@ -112,6 +112,11 @@ class ProjectService(project_service_pb2_grpc.ProjectServiceServicer):
                     stored += 1
                     writer.close()
                     writer = None
+        except Exception:
+            # Nothing of a refused blob takes room any more when its sender hears of it.
+            if writer is not None:
+                await asyncio.to_thread(writer.close)
+            raise
         finally:
             if writer is not None:
                 # Cut off, perhaps while a thread writes: the closing waits for that, this doesn't.
