@@ -88,6 +88,16 @@ check-docs: $(STAMP)
 test: venv ## Run the tests (more words for pytest: ARGS="-k gang")
 	@$(BIN)/pytest $(ARGS)
 
+# Left out: a cluster made for the tests, as root. Else the kubeconfig of any other.
+RISEML_E2E_KUBECONFIG ?=
+.PHONY: e2e
+e2e: venv ## Run the tests on a real Kubernetes, made for them (or RISEML_E2E_KUBECONFIG=FILE)
+ifeq ($(RISEML_E2E_KUBECONFIG),)
+	@$(BIN)/python -m tests.e2e.cluster run --logs build/e2e-logs -- $(abspath $(BIN))/pytest tests/e2e $(ARGS)
+else
+	@RISEML_E2E_KUBECONFIG=$(RISEML_E2E_KUBECONFIG) $(BIN)/pytest tests/e2e $(ARGS)
+endif
+
 .PHONY: demo
 demo: venv ## Start a cluster on this machine, train a classifier, watch it, kill a second run
 	@$(BIN)/python dev/demo.py

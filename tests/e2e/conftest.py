@@ -1,0 +1,45 @@
+"""The cluster that RISEML_E2E_KUBECONFIG names, and a namespace in it for each test.
+
+`make e2e` makes a cluster and sets it. Any other will do (kind, k3s, a company's): give it the
+images that `--image-prefix` says, and each test takes a namespace of its own and deletes it.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from kubernetes import client, config
+
+from tests.e2e.pods import Pods
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--image-prefix",
+        default="localhost/riseml-e2e",
+        help="before the names of the tests' images: registry.example/riseml-e2e",
+    )
+
+
+@pytest.fixture(scope="session")
+def api() -> Iterator[client.ApiClient]:
+    kubeconfig = os.environ.get("RISEML_E2E_KUBECONFIG")
+    if not kubeconfig:
+        pytest.fail("These tests need a Kubernetes: `make e2e` makes one and runs them in it.")
+    with config.new_client_from_config(kubeconfig) as made:
+        yield made
+
+
+@pytest.fixture
+def pods(api: client.ApiClient, request: pytest.FixtureRequest) -> Iterator[Pods]:
+    """A namespace of the test's own, deleted at its end."""
+    core = client.CoreV1Api(api)
+    name = f"riseml-e2e-{uuid.uuid4().hex[:8]}"
+    core.create_namespace({"metadata": {"name": name}})
+    try:
+        yield Pods(core, name, request.config.getoption("--image-prefix"))
+    finally:
+        core.delete_namespace(name)
