@@ -1,4 +1,4 @@
-"""What a job sees: its variables, its command, and the text that lies beside its output.
+"""What a job sees: its variables, and the text that lies beside its output.
 
 Only a fixed list of the daemon's own variables passes into jobs: where to find programs, how to
 reach package indexes,
@@ -7,12 +7,11 @@ how to speak to people. Everything else of the daemon stays with the daemon.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +22,7 @@ from noded.uids import Identity, can_reach
 from riseml.spec.environment import JobPlace, Member, job_environment, mpi_hostfile
 from riseml.spec.errors import InvalidId
 from riseml.spec.ids import parse_attempt_id
+from riseml.spec.job_text import configuration_text
 from riseml.spec.model import EnvVar, Parameter
 from riseml.v1 import daemon_pb2
 
@@ -58,7 +58,6 @@ _NOT_PASSED: Final = re.compile(
     r"PIP_(CACHE_DIR|CONFIG_FILE|TARGET|PREFIX|ROOT|USER|SRC|LOG|REQUIRE_VIRTUALENV|BUILD)"
     r"|UV_(CACHE_DIR|CONFIG_FILE|PROJECT|PROJECT_ENVIRONMENT|PYTHON.*|TOOL_.*|WORKING_DIR.*)"
 )
-_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?", re.ASCII)
 
 
 class JobBase:
@@ -201,52 +200,14 @@ def hostfile_of(order: daemon_pb2.AttemptOrder) -> str:
     return mpi_hostfile(members_of(order)) if order.framework == "mpi" and order.peers else ""
 
 
-def join_commands(commands: Sequence[str]) -> str:
-    """One script for `sh -e`: the first command that fails ends it with its exit code.
-
-    `-e` alone lets `a && b` fail in the middle of a list of commands; each is checked, therefore.
-    A single command
-    is left as it is, so that the shell can put its process in its own place and signals reach it.
-    """
-    return "\ncase $? in 0) ;; *) exit ;; esac\n".join(commands)
-
-
-def configuration_text(order: daemon_pb2.AttemptOrder) -> str:
-    """riseml-configuration.yml: which code and which parameters made what lies here."""
-    lines = [
-        f"# Written by RiseML for {order.experiment_id}.",
-        f"project: {_quoted(order.project)}",
-        f"experiment: {_quoted(order.experiment_id)}",
-    ]
-    if order.revision_id:
-        lines.append(f"revision: {_quoted(order.revision_id)}")
-    if order.framework:
-        lines.append(f"framework: {_quoted(order.framework)}")
-    lines.append("parameters:" if order.parameters else "parameters: {}")
-    for name, value in sorted(order.parameters.items()):
-        lines.append(f"  {_quoted(name)}: {_scalar(value)}")
-    if order.environment.install:
-        lines.append("install:")
-        lines += [f"- {_quoted(step)}" for step in order.environment.install]
-    lines.append("run:")
-    lines += [f"- {_quoted(command)}" for command in order.run]
-    return "\n".join(lines) + "\n"
-
-
-def _quoted(text: str) -> str:
-    return (
-        text if re.fullmatch(r"[A-Za-z][\w/ -]*[\w-]", text) and not _is_word(text) else _json(text)
+def order_configuration(order: daemon_pb2.AttemptOrder) -> str:
+    """The text of riseml-configuration.yml."""
+    return configuration_text(
+        experiment_id=order.experiment_id,
+        project=order.project,
+        revision_id=order.revision_id,
+        framework=order.framework,
+        parameters=order.parameters,
+        install=order.environment.install,
+        run=order.run,
     )
-
-
-def _is_word(text: str) -> bool:
-    return text.lower() in ("true", "false", "null", "yes", "no", "on", "off")
-
-
-def _scalar(value: str) -> str:
-    return value if _NUMBER.fullmatch(value) or value in ("true", "false") else _json(value)
-
-
-def _json(text: str) -> str:
-    # JSON's strings are YAML's double-quoted ones.
-    return json.dumps(text, ensure_ascii=False)

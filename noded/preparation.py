@@ -16,22 +16,16 @@ from typing import Final
 
 from noded.attempt_dir import AttemptDir, disk_refused
 from noded.errors import NoSpaceLeft, PortTaken, StartFailed, UserNotServed, WrongUser
-from noded.job_environment import (
-    JobBase,
-    configuration_text,
-    hostfile_of,
-    join_commands,
-    order_variables,
-)
+from noded.job_environment import JobBase, hostfile_of, order_configuration, order_variables
 from noded.skeletons import Skeletons
 from noded.uids import Identities, Identity, acting_as
 from riseml.files.area import FileArea
 from riseml.files.errors import FileAreaError, NoSpace
 from riseml.spec.errors import InvalidName
 from riseml.spec.ids import check_user_name
+from riseml.spec.job_text import CONFIGURATION_NAME, join_commands
 from riseml.v1 import daemon_pb2
 
-CONFIGURATION_NAME: Final = "riseml-configuration.yml"
 TEMPORARY: Final = "tmp"
 
 
@@ -203,7 +197,7 @@ class Preparation:
 
         def fill(prepared: str) -> None:
             with open(f"{prepared}/{CONFIGURATION_NAME}", "wb") as file:
-                file.write(configuration_text(order).encode())
+                file.write(order_configuration(order).encode())
 
         try:
             with acting_as(identity):
@@ -218,7 +212,7 @@ class Preparation:
             with acting_as(identity):
                 fd = self._outputs.make_directories(path)
                 try:
-                    _write_file(CONFIGURATION_NAME, configuration_text(order), fd)
+                    _write_file(CONFIGURATION_NAME, order_configuration(order), fd)
                 finally:
                     os.close(fd)
         except NoSpace as error:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from noded.job_environment import JobBase, configuration_text, join_commands, order_variables
+from noded.job_environment import JobBase, order_configuration, order_variables
 from noded.uids import Identity
+from riseml.spec.job_text import join_commands
 from riseml.v1 import daemon_pb2
 
 ME = Identity(os.getuid(), os.getgid(), separate=False)
@@ -95,7 +96,7 @@ def test_the_configuration_is_yaml_that_says_what_ran() -> None:
         run=["python train.py --lr 0.1", "echo: 'x' # y"],
         environment=daemon_pb2.EnvironmentOrder(install=["pip install numpy<2"]),
     )
-    assert yaml.safe_load(configuration_text(order)) == {
+    assert yaml.safe_load(order_configuration(order)) == {
         "project": "digits",
         "experiment": "ana.17.3",
         "revision": "abc",
