@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from controlplane.core.settings import Settings
@@ -20,8 +22,13 @@ PODS = NodeCapabilities(output_root="shared", runs_images=True, whole_gpus=True,
 SETTINGS = Settings(launcher="kubernetes", contact_timeout_seconds=5, lost_margin_seconds=5)
 
 
-def connect(world: World, name: str = "n1", **fields: object) -> object:
-    given = {"capabilities": PODS, "first_port": 0, "last_port": 0, "address": "10.0.0.1"}
+def connect(world: World, name: str = "n1", **fields: Any) -> Any:
+    given: dict[str, Any] = {
+        "capabilities": PODS,
+        "first_port": 0,
+        "last_port": 0,
+        "address": "10.0.0.1",
+    }
     return world.connect(name, **{**given, **fields})
 
 
@@ -53,7 +60,7 @@ def test_pods_of_a_gang_are_reached_by_their_names_and_need_no_port_of_the_node(
         ("worker-2.ana-1", RENDEZVOUS_PORT),
     ]
     assert not world.cluster.usage_of("n1").ports
-    assert connect(world, attempts=()).desired == (first, second)  # type: ignore[attr-defined]
+    assert connect(world, attempts=()).desired == (first, second)
 
 
 def test_as_many_gangs_as_there_is_room_for_stand_on_one_node() -> None:
@@ -136,7 +143,7 @@ def test_a_reboot_alone_loses_no_pod_that_is_still_there() -> None:
 def test_a_pod_that_was_only_ordered_is_still_wanted_after_a_reboot() -> None:
     world = placed()
     opened = connect(world, boot_id="boot2", epoch=2)
-    assert [order.attempt_id for order in opened.desired] == [TRAIN]  # type: ignore[attr-defined]
+    assert [order.attempt_id for order in opened.desired] == [TRAIN]
     assert world.state(E) == "STARTING"
 
 
