@@ -18,6 +18,7 @@ def node_state(node: node_pb2.Node) -> str:
         for word, holds in (
             ("draining", node.draining),
             ("cordoned", node.cordoned and not node.draining),
+            (node.unschedulable, bool(node.unschedulable)),
             ("telemetry late", node.telemetry_late),
         )
         if holds
@@ -26,8 +27,10 @@ def node_state(node: node_pb2.Node) -> str:
 
 
 def node_taints(node: node_pb2.Node) -> list[str]:
-    """``dedicated=vision``, ``spot``."""
-    return [format_taint((taint.key, taint.value)) for taint in node.taints]
+    """``dedicated=vision``, ``spot``: those that admins set, then those from elsewhere."""
+    return [
+        format_taint((taint.key, taint.value)) for taint in (*node.taints, *node.external_taints)
+    ]
 
 
 def gpu_health(gpu: node_pb2.Gpu) -> str:

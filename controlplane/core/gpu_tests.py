@@ -11,7 +11,7 @@ from controlplane.core.draft import Draft, Outcome
 from controlplane.core.experiments import create, kill
 from controlplane.core.gpu_words import IN_PROBATION, TEST_FAILED
 from controlplane.core.quarantine import drop, find, with_quarantines
-from controlplane.core.views import closed_reason
+from controlplane.core.views import closed_reason, node_taints
 from controlplane.domain.errors import FailedPrecondition, NotFound
 from controlplane.domain.events import ExperimentSubmitted, GpuReleased
 from controlplane.domain.model import Node, User
@@ -51,7 +51,7 @@ def _owner(draft: Draft, node: Node) -> User | None:
 
 
 def _start(draft: Draft, node: Node, uuid: str, owner: User) -> None:
-    spec = gpu_test(node.name, uuid, node.taints)
+    spec = gpu_test(node.name, uuid, node_taints(node))
     experiment = create(draft, ExperimentSubmitted(owner.name, "", spec))
     tested = [
         replace(one, test_id=experiment.id, test_time=None) if one.uuid == uuid else one

@@ -32,6 +32,9 @@ from riseml.spec.system_test import NODE_LABEL, gpu_under_test
 
 GPU_MILLI: Final = 1000
 
+POD_PORTS: Final = 1 << 16
+"""Free ports of a node whose pods have addresses of their own: more than it could hold pods."""
+
 
 @dataclass(slots=True)
 class NodeUsage:
@@ -87,6 +90,8 @@ def closed_reason(node: Node) -> str:
         return "draining"
     if node.cordoned:
         return "cordoned"
+    if node.inventory.unschedulable:
+        return node.inventory.unschedulable
     if node.telemetry_late:
         return "late with its telemetry"
     return ""
@@ -98,9 +103,18 @@ def node_labels(node: Node) -> tuple[tuple[str, str], ...]:
     return ((NODE_LABEL, node.name), *own)
 
 
+def node_taints(node: Node) -> tuple[tuple[str, str], ...]:
+    """Those that admins set and those that it has where it comes from, in order."""
+    if not node.inventory.taints:
+        return node.taints
+    return tuple(sorted({*node.taints, *node.inventory.taints}))
+
+
 def port_count(node: Node) -> int:
     """How many rendezvous ports a node has in all."""
     inventory = node.inventory
+    if inventory.capabilities.pod_network:
+        return POD_PORTS
     if inventory.first_port <= 0:
         return 0
     return max(0, inventory.last_port - inventory.first_port + 1)
@@ -136,7 +150,9 @@ def node_view(node: Node, usage: NodeUsage) -> NodeView:
         free_ports=port_count(node) - len(usage.ports),
         shm_bytes=inventory.shm_bytes,
         free_shm_bytes=free_shm_bytes(inventory, usage),
-        taints=node.taints,
+        taints=node_taints(node),
+        runs_images=inventory.capabilities.runs_images,
+        whole_gpus=inventory.capabilities.whole_gpus,
     )
 
 
@@ -158,6 +174,7 @@ def gang_request(
         tolerations=spec.tolerations,
         grace_period_seconds=spec.grace_period_seconds,
         tests_gpu=gpu_under_test(spec),
+        needs_image=bool(spec.image),
     )
 
 
@@ -181,6 +198,7 @@ def shape_of(
         experiment.max_duration_seconds,
         grace_period_seconds=spec.grace_period_seconds,
         tests_gpu=gpu_under_test(spec),
+        needs_image=bool(spec.image),
     )
 
 

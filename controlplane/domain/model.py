@@ -215,7 +215,7 @@ class Attempt:
     gpus: tuple[GpuShare, ...] = ()
     cpu_milli: int = 0
     memory_bytes: int = 0
-    # Rendezvous port on its node; 0 when it is alone.
+    # Rendezvous port on its node; 0 when it is alone, or its pod has an address of its own.
     port: int = 0
     shm_bytes: int = 0
     # Of a main attempt: the build attempt that prepares its environment ("" if none).
@@ -320,6 +320,10 @@ class NodeCapabilities:
     output_root: str = "local"
     notes: tuple[str, ...] = ()
     runs_images: bool = False
+    # Its device plugin gives out whole GPUs and chooses which: no job has a share of one.
+    whole_gpus: bool = False
+    # Its jobs are pods, each with an address of its own, and whoever watches it sees all of them.
+    pod_network: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +343,12 @@ class NodeInventory:
     last_port: int = 0
     # Size of /dev/shm; 0: unknown.
     shm_bytes: int = 0
+    # (key, value): taints that are set and removed where the node comes from. They count like those
+    # that admins set here.
+    taints: tuple[tuple[str, str], ...] = ()
+    # Why nothing new may start there by the word of where it comes from, to follow "is":
+    # "cordoned in Kubernetes"; "" if it is open.
+    unschedulable: str = ""
 
 
 class NodeStateName:
@@ -367,7 +377,8 @@ class Node:
     last_seen_time: float | None = None
     # When its lease ran out (or the control plane started since); None unless it is LOST.
     lost_time: float | None = None
-    # (key, value): keep jobs away that do not tolerate them.
+    # (key, value): keep jobs away that do not tolerate them. Set by admins; the inventory may have
+    # more.
     taints: tuple[tuple[str, str], ...] = ()
     # Its telemetry is late: nobody knows how it is, and nothing new starts there.
     telemetry_late: bool = False
@@ -432,6 +443,8 @@ class AttemptOrder:
     job_type: str
     job_number: int
     output_path: str
+    image: str = ""
+    framework_version: str = ""
 
 
 # What the store keeps and watchers may hear of.

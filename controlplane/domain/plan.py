@@ -72,6 +72,10 @@ class PendingCode(enum.Enum):
     QUEUE_LIMIT = "QUEUE_LIMIT"
     # Others make room for it and have not ended yet.
     PREEMPTING = "PREEMPTING"
+    # It asks for a share of a GPU, and nodes give out whole ones only.
+    WHOLE_GPUS = "WHOLE_GPUS"
+    # It names an image, and nodes run jobs as plain processes.
+    NO_IMAGES = "NO_IMAGES"
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,19 +41,24 @@ class NodeView:
     gpus: tuple[GpuView, ...] = ()
     # With `riseml.com/node=<name>` always among them.
     labels: tuple[tuple[str, str], ...] = ()
-    # False when disconnected, lost, cordoned, draining, or late with its telemetry: see
-    # `closed_reason`.
+    # False when disconnected, lost, cordoned (here or where it comes from), draining, or late with
+    # its telemetry: see `closed_reason`.
     open: bool = True
     closed_reason: str = ""
     # The only RiseML user whose jobs it runs; "" for all.
     only_user: str = ""
-    # Rendezvous ports that are free.
+    # Rendezvous ports that are free; more than any gang needs where pods have addresses of their
+    # own.
     free_ports: int = 0
     # Size of /dev/shm and what nobody has asked for of it; 0: unknown, and not counted.
     shm_bytes: int = 0
     free_shm_bytes: int = 0
     # (key, value): only gangs that tolerate all of them come here.
     taints: tuple[tuple[str, str], ...] = ()
+    # Whether it runs jobs in images of their own.
+    runs_images: bool = False
+    # Whether no job gets a share of a GPU there.
+    whole_gpus: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,8 @@ class Shape:
     # UUID of the GPU in probation that it tests; "" for everything that is no such test.
     tests_gpu: str = ""
     grace_period_seconds: float = 30.0
+    # Whether its jobs run in an image of its own, which not every node can do.
+    needs_image: bool = False
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -96,6 +103,7 @@ class Shape:
             self.max_duration_seconds,
             self.tests_gpu,
             self.grace_period_seconds,
+            self.needs_image,
         )
         object.__setattr__(self, "_hash", hash(parts))
 
@@ -128,6 +136,7 @@ class GangRequest:
     tests_gpu: str = ""
     # Between SIGTERM and SIGKILL, when it is stopped.
     grace_period_seconds: float = 30.0
+    needs_image: bool = False
 
     @property
     def shape(self) -> Shape:
@@ -143,6 +152,7 @@ class GangRequest:
             self.max_duration_seconds,
             self.tests_gpu,
             self.grace_period_seconds,
+            self.needs_image,
         )
 
     @property

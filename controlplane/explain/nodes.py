@@ -27,8 +27,10 @@ _TIERS: Final[Mapping[PendingCode, int]] = {
     PendingCode.TAINTED: 5,
     PendingCode.PINNED: 6,
     PendingCode.TOO_LARGE: 6,
+    PendingCode.WHOLE_GPUS: 6,
     PendingCode.NO_MATCHING_GPU: 7,
     PendingCode.NO_MATCHING_LABELS: 7,
+    PendingCode.NO_IMAGES: 7,
     PendingCode.OTHER_USERS_NODE: 7,
 }
 _FITS: Final = 0
@@ -174,6 +176,10 @@ def _barred(code: PendingCode, view: NodeView, gang: GangRequest, wanted: Resour
             return f"has the {plural} {listed(taints)}, which it does not tolerate"
         case PendingCode.PINNED:
             return f"does not have its earlier output, which lies on {listed(gang.only_nodes)}"
+        case PendingCode.WHOLE_GPUS:
+            return "gives whole GPUs only: it runs pods, and its device plugin does not share GPUs"
+        case PendingCode.NO_IMAGES:
+            return "runs jobs as processes, not in an image"
         case PendingCode.NO_MATCHING_GPU:
             return f"has no {gpu_kind(wanted, plural=False)}"
         case PendingCode.NO_MATCHING_LABELS:

@@ -18,7 +18,7 @@ from controlplane.explain.nodes import hardest
 from controlplane.explain.places import gpu_indexes, where
 from controlplane.explain.trial import with_gangs, without_gang
 from controlplane.explain.words import gpu_kind
-from controlplane.scheduler.feasibility import gpu_matches
+from controlplane.scheduler.feasibility import gpu_matches, wants_share
 from riseml.spec.model import GIB, GPU, Resources
 from riseml.spec.units import format_duration, format_memory, format_milli
 
@@ -94,6 +94,7 @@ def _single(
     yield _less_memory(trace)
     yield _other_kind(snapshot, gang)
     yield _fewer_labels(gang)
+    yield _whole_gpu(trace)
     yield _fewer_gpus(snapshot, trace)
     yield _fewer_jobs(gang)
     yield _other_queue(snapshot, gang)
@@ -201,6 +202,19 @@ def _fewer_labels(gang: GangRequest) -> Iterator[Change]:
         rest = tuple([one for one in gang.node_selector if one != label])
         words = f"Without {label[0]}={label[1]} in its node_selector"
         yield Change(words, replace(gang, node_selector=rest))
+
+
+def _whole_gpu(trace: DecisionTrace) -> Iterator[Change]:
+    """All of a GPU in place of a share, where nodes give out whole ones only."""
+    wanted = hardest(trace.gang)
+    obstacles = [node.obstacle for node in trace.nodes if node.obstacle is not None]
+    if wants_share(wanted) and any(one.code is PendingCode.WHOLE_GPUS for one in obstacles):
+        words = f"With 1 {gpu_kind(wanted, plural=False)}{_each(trace.gang)} instead of "
+
+        def whole(one: Resources) -> Resources:
+            return replace(one, gpu_milli=GPU) if wants_share(one) else one
+
+        yield Change(f"{words}{format_milli(wanted.gpu_milli)}", _with(trace.gang, whole))
 
 
 def _fewer_gpus(snapshot: Snapshot, trace: DecisionTrace) -> Iterator[Change]:

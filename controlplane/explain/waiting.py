@@ -34,6 +34,8 @@ _OF_NODES: Final = frozenset(
         PendingCode.NODES_CLOSED,
         PendingCode.NO_MATCHING_LABELS,
         PendingCode.NO_MATCHING_GPU,
+        PendingCode.WHOLE_GPUS,
+        PendingCode.NO_IMAGES,
         PendingCode.OTHER_USERS_NODE,
         PendingCode.TOO_LARGE,
         PendingCode.CPU_BUSY,

@@ -273,6 +273,8 @@ def node(
             output_root=able.output_root,
             notes=able.notes,
             runs_images=able.runs_images,
+            whole_gpus=able.whole_gpus,
+            pod_network=able.pod_network,
         ),
         address=inventory.address,
         daemon_version=inventory.daemon_version,
@@ -283,4 +285,6 @@ def node(
         telemetry_late=value.telemetry_late,
         shm_bytes=inventory.shm_bytes,
         allocated_shm_bytes=sum(a.shm_bytes for a in attempts),
+        external_taints=[node_pb2.Taint(key=key, value=text) for key, text in inventory.taints],
+        unschedulable=inventory.unschedulable,
     )

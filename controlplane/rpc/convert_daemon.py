@@ -33,6 +33,8 @@ def inventory(message: daemon_pb2.NodeInventory) -> model.NodeInventory:
             output_root=able.output_root or "local",
             notes=tuple(able.notes),
             runs_images=able.runs_images,
+            whole_gpus=able.whole_gpus,
+            pod_network=able.pod_network,
         ),
         address=message.address or "127.0.0.1",
         first_port=message.first_port,

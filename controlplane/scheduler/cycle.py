@@ -107,7 +107,7 @@ class Cycle:
         self._decisions: list[Decision] = []
         self._left = LeftWaiting(room, now)
         self._facts: dict[Shape, Facts] = {}
-        self._full = FullFor()
+        self._full = FullFor(room.some_whole)
         # Kinds for which looking ahead was in vain, by what was known of ends then.
         self._no_opening: set[int] = set()
         self._no_room_ever: set[int] = set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controlplane.domain.snapshot import NodeView
-from controlplane.scheduler.feasibility import gpu_matches
+from controlplane.scheduler.feasibility import gpu_matches, refuses_share
 from controlplane.scheduler.table import UNLIMITED
 from riseml.spec.model import GPU, Resources
 
@@ -24,7 +24,7 @@ class EmptyNode:
         """Takes a place, if there is one."""
         if self._cpu_milli < wanted.cpu_milli or self._memory_bytes < wanted.memory_bytes:
             return False
-        if self._shm_bytes < wanted.shm_bytes:
+        if self._shm_bytes < wanted.shm_bytes or refuses_share(self._view, wanted):
             return False
         each = min(wanted.gpu_milli, GPU)
         fit = [

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 from controlplane.domain.model import Gpu
 from controlplane.domain.snapshot import GangRequest, GpuView, NodeView, Shape
 from riseml.spec.gpus import model_fits
-from riseml.spec.model import Resources
+from riseml.spec.model import GPU, Resources
 from riseml.spec.taints import untolerated
 
 
@@ -23,6 +24,8 @@ class Barrier(enum.IntEnum):
     TAINTED = 3
     # The node is another user's.
     OWNED = 4
+    # The node runs jobs as plain processes, and the gang names an image.
+    IMAGELESS = 5
 
 
 class EligibleKey(NamedTuple):
@@ -35,19 +38,26 @@ class EligibleKey(NamedTuple):
     user_name: str = ""
     # Empty where no node has taints.
     tolerations: tuple[tuple[str, str], ...] = ()
+    # False where every node runs images.
+    needs_image: bool = False
 
     @classmethod
     def of(
-        cls, shape: Shape | GangRequest, owned: bool = True, tainted: bool = True
+        cls,
+        shape: Shape | GangRequest,
+        owned: bool = True,
+        tainted: bool = True,
+        imageless: bool = True,
     ) -> EligibleKey:
         """Equal for gangs that may use the same nodes, some of which may be one user's alone
-        (`owned`) or have taints.
+        (`owned`), have taints, or not run images.
         """
         return cls(
             shape.node_selector,
             shape.only_nodes,
             shape.user_name if owned else "",
             shape.tolerations if tainted else (),
+            imageless and shape.needs_image,
         )
 
 
@@ -66,6 +76,8 @@ def barrier_of(node: NodeView, key: EligibleKey) -> Barrier:
         return Barrier.TAINTED
     if node.only_user and node.only_user != key.user_name:
         return Barrier.OWNED
+    if key.needs_image and not node.runs_images:
+        return Barrier.IMAGELESS
     return Barrier.NONE
 
 
@@ -84,6 +96,30 @@ def gpu_matches(gpu: Gpu, resources: Resources) -> bool:
     if gpu.memory_bytes < resources.gpu_min_memory_bytes:
         return False
     return resources.gpu_model is None or _model_matches(resources.gpu_model, gpu.model, gpu.name)
+
+
+def wants_share(wanted: Resources) -> bool:
+    """Whether a member asks for a part of one GPU."""
+    return 0 < wanted.gpu_milli < GPU
+
+
+def refuses_share(node: NodeView, wanted: Resources) -> bool:
+    """Whether a member asks for a part of a GPU where only whole ones are given."""
+    return node.whole_gpus and wants_share(wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class GpuClass:
+    """GPUs that do for the same members."""
+
+    # One of them.
+    gpu: Gpu
+    # Whether no member gets a part of one.
+    whole_only: bool
+
+    def serves(self, wanted: Resources) -> bool:
+        """Whether such a GPU does for a member, if it is free."""
+        return gpu_matches(self.gpu, wanted) and not (self.whole_only and wants_share(wanted))
 
 
 def tested_view(node: NodeView, uuid: str) -> GpuView | None:

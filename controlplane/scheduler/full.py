@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from math import inf
 
+from controlplane.scheduler.feasibility import wants_share
 from riseml.spec.model import Resources
 
 
 class FullFor:
-    """Kinds of gangs for which there is no room. A time of end None is never."""
+    """Kinds of gangs for which there is no room. A time of end None is never.
 
-    def __init__(self) -> None:
+    `some_whole`: some nodes give whole GPUs only, so that there may be room for one where there is
+    none for a share.
+    """
+
+    def __init__(self, some_whole: bool) -> None:
+        self._some_whole = some_whole
         # By kind, and of single jobs by the nodes that they may use: if it ends then or later.
         self._kinds: dict[int, float] = {}
         self._jobs: dict[int, list[tuple[Resources, float]]] = {}
@@ -50,6 +56,8 @@ class FullFor:
         for one in dict.fromkeys(wanted) if len(wanted) > 1 else wanted:
             for less, since in jobs:
                 if since <= end and _asks_no_less(one, less):
+                    if self._some_whole and wants_share(less) and not wants_share(one):
+                        continue
                     return True
         return False
 

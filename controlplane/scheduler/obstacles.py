@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from controlplane.domain.plan import PendingCode
 from controlplane.domain.snapshot import NodeView
-from controlplane.scheduler.feasibility import Barrier, gpu_matches
+from controlplane.scheduler.feasibility import Barrier, gpu_matches, refuses_share
 from riseml.spec.model import GPU, Resources
 
 
@@ -39,6 +39,7 @@ BARRED: Final[dict[Barrier, Kind]] = {
     Barrier.LABELS: (PendingCode.NO_MATCHING_LABELS, What.NONE),
     Barrier.TAINTED: (PendingCode.TAINTED, What.NONE),
     Barrier.OWNED: (PendingCode.OTHER_USERS_NODE, What.NONE),
+    Barrier.IMAGELESS: (PendingCode.NO_IMAGES, What.NONE),
 }
 """What keeps a gang from a node whatever it asks for."""
 
@@ -75,6 +76,8 @@ def find(node: Free, wanted: Resources, ports: int) -> Finding:
 def too_small(node: NodeView, wanted: Resources) -> Obstacle | None:
     """What keeps a member from this node even if nothing else ran there."""
     if wanted.gpu_milli:
+        if node.gpus and refuses_share(node, wanted):
+            return PendingCode.WHOLE_GPUS, What.NONE, 0
         matching = sum(1 for view in node.gpus if gpu_matches(view.gpu, wanted))
         if not matching:
             return PendingCode.NO_MATCHING_GPU, What.NONE, 0

@@ -41,18 +41,22 @@ _IMPORTANCE: Final[Sequence[Kind]] = (
     (PendingCode.TOO_LARGE, What.CPUS),
     (PendingCode.TOO_LARGE, What.MEMORY),
     (PendingCode.TOO_LARGE, What.SHM),
+    (PendingCode.WHOLE_GPUS, What.NONE),
     (PendingCode.NO_MATCHING_GPU, What.NONE),
     (PendingCode.NO_MATCHING_LABELS, What.NONE),
     (PendingCode.TAINTED, What.NONE),
+    (PendingCode.NO_IMAGES, What.NONE),
     (PendingCode.OTHER_USERS_NODE, What.NONE),
     (PendingCode.PINNED, What.NONE),
 )
 _FOR_EVER: Final = frozenset(
     {
         PendingCode.TOO_LARGE,
+        PendingCode.WHOLE_GPUS,
         PendingCode.NO_MATCHING_GPU,
         PendingCode.NO_MATCHING_LABELS,
         PendingCode.TAINTED,
+        PendingCode.NO_IMAGES,
         PendingCode.OTHER_USERS_NODE,
         PendingCode.PINNED,
     }
@@ -193,6 +197,9 @@ def _words(
         case PendingCode.NODES_CLOSED:
             is_closed = "is closed" if len(nodes) == 1 else "are closed"
             return f"{is_closed} ({_list([f'{n.name} {n.view.closed_reason}' for n in nodes])})"
+        case PendingCode.WHOLE_GPUS:
+            gives = "gives" if len(nodes) == 1 else "give"
+            return f"{gives} whole GPUs only, where {format_milli(wanted.gpu_milli)} is asked for"
         case PendingCode.NO_MATCHING_GPU:
             return f"{has} no {_gpu_words(wanted)}"
         case PendingCode.NO_MATCHING_LABELS:
@@ -206,6 +213,9 @@ def _words(
         case PendingCode.OTHER_USERS_NODE:
             users = sorted({node.view.only_user for node in nodes})
             return f"only {'runs' if len(nodes) == 1 else 'run'} jobs of {_list(users)}"
+        case PendingCode.NO_IMAGES:
+            runs = "runs" if len(nodes) == 1 else "run"
+            return f"{runs} jobs as processes, not in an image"
         case PendingCode.PINNED:
             return f"{has} not its earlier output, which lies on {_list(gang.only_nodes)}"
         case _:

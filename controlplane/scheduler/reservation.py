@@ -16,7 +16,7 @@ from typing import Final
 
 from controlplane.domain.model import GpuShare
 from controlplane.domain.snapshot import GangRequest, MemberPlacement
-from controlplane.scheduler.feasibility import gpu_matches
+from controlplane.scheduler.feasibility import gpu_matches, refuses_share
 from controlplane.scheduler.packing import largest_first
 from controlplane.scheduler.room import Room
 from controlplane.scheduler.rows import Row
@@ -126,7 +126,7 @@ class _Prospect:
 
     def _matching(self, wanted: Resources) -> list[int]:
         """Positions of the GPUs that such a member could use."""
-        if not wanted.gpu_milli:
+        if not wanted.gpu_milli or refuses_share(self.row.view, wanted):
             return []
         return [
             position

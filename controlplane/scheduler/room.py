@@ -349,7 +349,13 @@ class Room:
     @property
     def discerns(self) -> Hashable:
         """As long as it is equal, `kind_of` and `nodes_of` tell the same of the same shape."""
-        return (self._table.owned > 0, self._table.tainted > 0)
+        table = self._table
+        return (table.owned > 0, table.tainted > 0, table.imageless > 0)
+
+    @property
+    def some_whole(self) -> bool:
+        """Whether some nodes give whole GPUs only."""
+        return self._table.whole > 0
 
     def nodes_of(self, shape: Shape) -> Hashable:
         """Equal for shapes that may go to the same nodes, whatever they ask for."""
@@ -406,7 +412,8 @@ class Room:
         return [position for position, one in enumerate(node.classes) if good[one]]
 
     def _eligible(self, shape: Shape | GangRequest) -> EligibleKey:
-        return EligibleKey.of(shape, self._table.owned > 0, self._table.tainted > 0)
+        table = self._table
+        return EligibleKey.of(shape, table.owned > 0, table.tainted > 0, table.imageless > 0)
 
 
 def _has_room(node: RoomNode, wanted: Resources) -> bool:

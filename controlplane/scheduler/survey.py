@@ -16,7 +16,7 @@ import numpy as np
 from controlplane.domain.plan import PendingCode
 from controlplane.domain.snapshot import NodeView
 from controlplane.scheduler.arrays import Flags, Ints
-from controlplane.scheduler.feasibility import Barrier, EligibleKey
+from controlplane.scheduler.feasibility import Barrier, EligibleKey, wants_share
 from controlplane.scheduler.obstacles import ANY_NUMBER, BARRED, Kind, What, find
 from controlplane.scheduler.table import NodeTable
 from riseml.spec.model import GPU, Resources
@@ -26,6 +26,7 @@ _KINDS: Final[tuple[Kind | None, ...]] = (
     None,
     *[BARRED[barrier] for barrier in Barrier if barrier],
     (PendingCode.NODES_CLOSED, What.NONE),
+    (PendingCode.WHOLE_GPUS, What.NONE),
     (PendingCode.NO_MATCHING_GPU, What.NONE),
     (PendingCode.TOO_LARGE, What.GPUS),
     (PendingCode.TOO_LARGE, What.CPUS),
@@ -105,6 +106,8 @@ def _at_once(table: NodeTable, seen: _Seen, wanted: Resources, ports: int) -> tu
     gpus = wanted.gpu_milli
     here = table.gpus * table.fitting(wanted)[table.gpu_class] if gpus else table.gpus
     # What never changes for itself.
+    if table.whole and wants_share(wanted):
+        seen.find((PendingCode.WHOLE_GPUS, What.NONE), table.whole_gpus & (table.gpus > 0))
     if gpus:
         seen.find((PendingCode.NO_MATCHING_GPU, What.NONE), here == 0)
         seen.find((PendingCode.TOO_LARGE, What.GPUS), here < wanted.gpu_count, here * GPU)

@@ -17,7 +17,13 @@ import numpy as np
 from controlplane.domain.model import Gpu, GpuShare
 from controlplane.domain.snapshot import NodeView
 from controlplane.scheduler.arrays import Flags, Floats, Ints, Smalls
-from controlplane.scheduler.feasibility import EligibleKey, barrier_of, gpu_matches, may_use
+from controlplane.scheduler.feasibility import (
+    EligibleKey,
+    GpuClass,
+    barrier_of,
+    may_use,
+    wants_share,
+)
 from controlplane.scheduler.topology import Layout, layout_of
 from riseml.spec.model import GPU, Resources
 
@@ -95,12 +101,13 @@ class NodeTable:
         self.nodes = [RoomNode(views[position], row) for row, position in enumerate(order)]
         self.names = [node.name for node in self.nodes]
         self.by_name = {node.name: node for node in self.nodes}
-        # One GPU of each class; none of NO_GPUS.
-        self.classes: list[Gpu | None] = [None]
-        self._class_of: dict[tuple[str, str, int], int] = {}
-        # How many are one user's alone, and how many have taints.
+        # By number; none for NO_GPUS.
+        self.classes: list[GpuClass | None] = [None]
+        self._class_of: dict[tuple[str, str, int, bool], int] = {}
+        # How many are one user's alone, have taints, and run no images.
         self.owned = 0
         self.tainted = 0
+        self.imageless = 0
         rows, width = len(views), max((len(view.gpus) for view in views), default=0)
         self.cpu: Floats = np.zeros(rows)
         self.memory: Floats = np.zeros(rows)
@@ -125,6 +132,11 @@ class NodeTable:
         )
         self.total_shm: Ints = np.zeros(rows, dtype=np.int64)
         self.gpus: Ints = np.array([len(node.view.gpus) for node in self.nodes], dtype=np.int64)
+        # Which of them give no shares of their GPUs, and how many do not.
+        self.whole_gpus: Flags = np.array(
+            [node.view.whole_gpus for node in self.nodes], dtype=np.bool_
+        )
+        self.whole = int(np.count_nonzero(self.whole_gpus))
         self.usable: Ints = np.zeros(rows, dtype=np.int64)
         self.is_open: Flags = np.zeros(rows, dtype=np.bool_)
         # Rises when other gangs than before may use a node.
@@ -142,20 +154,19 @@ class NodeTable:
         self._eligible: dict[EligibleKey, tuple[Flags, list[int]]] = {}
         self._groups: dict[str, Ints | None] = {}
         self._unique: tuple[int, Ints, Ints] | None = None
-        self._fitting: dict[tuple[str | None, int], Flags] = {}
+        self._fitting: dict[tuple[str | None, int, bool], Flags] = {}
         # How many nodes there are of each kind, and how many GPUs in all.
         self._hardware: Counter[tuple[int, int, tuple[int, ...]]] = Counter()
         self._gpus = sum(len(view.gpus) for view in views)
         self._scarcity: dict[Resources, float] = {}
         for node in self.nodes:
             self._adopt(node, None)
-        largest = max((gpu.memory_bytes for gpu in self.classes if gpu is not None), default=0) or 1
+        sizes = [0 if kind is None else kind.gpu.memory_bytes for kind in self.classes]
+        largest = max(sizes) or 1
         # Whether some GPUs have more memory than others.
-        self.has_sizes = len({gpu.memory_bytes for gpu in self.classes if gpu is not None}) > 1
+        self.has_sizes = len(set(sizes[1:])) > 1
         # Of the memory of a GPU by class, as a part of the largest; the last is MIXED.
-        self.gpu_memory: Floats = np.array(
-            [0.0 if gpu is None else gpu.memory_bytes / largest for gpu in self.classes] + [1.0]
-        )
+        self.gpu_memory: Floats = np.array([size / largest for size in sizes] + [1.0])
         self.most_cpu = max((view.cpu_milli for view in views), default=0) or 1
         self.most_memory = max((view.memory_bytes for view in views), default=0) or 1
         self.most_gpu_milli = max((GPU * len(view.gpus) for view in views), default=0) or GPU
@@ -211,13 +222,12 @@ class NodeTable:
             view.open != before.open
             or view.only_user != before.only_user
             or view.taints != before.taints
+            or view.runs_images != before.runs_images
             or view.labels != before.labels
         ):
-            old_owned, old_tainted = (
-                (False, False) if before is None else (bool(before.only_user), bool(before.taints))
-            )
-            self.owned += bool(view.only_user) - old_owned
-            self.tainted += bool(view.taints) - old_tainted
+            if before is not None:
+                self._count_barring(before, -1)
+            self._count_barring(view, 1)
             self._groups.clear()
             self.opened += 1
             for key, (allowed, barred) in self._eligible.items():
@@ -227,9 +237,14 @@ class NodeTable:
             for key, barriers in self._barriers.items():
                 barriers[row] = barrier_of(view, key)
 
+    def _count_barring(self, view: NodeView, sign: int) -> None:
+        self.owned += sign * bool(view.only_user)
+        self.tainted += sign * bool(view.taints)
+        self.imageless += sign * (not view.runs_images)
+
     def _look_at_hardware(self, node: RoomNode) -> None:
-        gpus = node.view.gpus
-        node.classes = tuple([self._class(one.gpu) for one in gpus])
+        gpus, whole = node.view.gpus, node.view.whole_gpus
+        node.classes = tuple([self._class(one.gpu, whole) for one in gpus])
         kinds = set(node.classes)
         node.gpu_class = NO_GPUS if not kinds else kinds.pop() if len(kinds) == 1 else MIXED
         if node.gpu_class == MIXED:
@@ -239,12 +254,12 @@ class NodeTable:
         self.gpu_class[node.index] = node.gpu_class
         self._hardware[node.view.cpu_milli, node.view.memory_bytes, node.classes] += 1
 
-    def _class(self, gpu: Gpu) -> int:
-        key = (gpu.model, gpu.name, gpu.memory_bytes)
+    def _class(self, gpu: Gpu, whole_only: bool) -> int:
+        key = (gpu.model, gpu.name, gpu.memory_bytes, whole_only)
         known = self._class_of.get(key)
         if known is None:
             known = self._class_of[key] = len(self.classes)
-            self.classes.append(gpu)
+            self.classes.append(GpuClass(gpu, whole_only))
         return known
 
     # --- changes
@@ -411,10 +426,10 @@ class NodeTable:
 
     def fitting(self, wanted: Resources) -> Flags:
         """Which classes of GPUs do for a member. Not to be changed."""
-        key = (wanted.gpu_model, wanted.gpu_min_memory_bytes)
+        key = (wanted.gpu_model, wanted.gpu_min_memory_bytes, wants_share(wanted))
         known = self._fitting.get(key)
         if known is None:
-            known = np.array([g is not None and gpu_matches(g, wanted) for g in self.classes])
+            known = np.array([k is not None and k.serves(wanted) for k in self.classes])
             self._fitting[key] = known
         return known
 
@@ -450,7 +465,7 @@ def _different(old: tuple[NodeView, ...], new: tuple[NodeView, ...]) -> Iterator
 def _hardware_differs(old: NodeView, new: NodeView) -> bool:
     if old.cpu_milli != new.cpu_milli or old.memory_bytes != new.memory_bytes:
         return True
-    if len(old.gpus) != len(new.gpus):
+    if len(old.gpus) != len(new.gpus) or old.whole_gpus != new.whole_gpus:
         return True
     return any(
         was.gpu is not now.gpu and _hardware(was.gpu) != _hardware(now.gpu)

@@ -24,7 +24,6 @@ import numpy as np
 
 from controlplane.scheduler.arrays import Flags, Floats, Ints, Smalls
 from controlplane.scheduler.demand import Demand
-from controlplane.scheduler.feasibility import gpu_matches
 from controlplane.scheduler.table import NodeTable
 from riseml.spec.model import GPU
 
@@ -62,8 +61,8 @@ class Worth:
         # By class of GPU and type.
         self._matches: Flags = np.array(
             [
-                [gpu is not None and gpu_matches(gpu, wanted) for wanted in demand.types]
-                for gpu in table.classes
+                [kind is not None and kind.serves(wanted) for wanted in demand.types]
+                for kind in table.classes
             ],
             dtype=np.bool_,
         ).reshape(len(table.classes), types)

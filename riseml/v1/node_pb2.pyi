@@ -249,6 +249,8 @@ class NodeCapabilities(_message.Message):
     OUTPUT_ROOT_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
     RUNS_IMAGES_FIELD_NUMBER: _builtins.int
+    WHOLE_GPUS_FIELD_NUMBER: _builtins.int
+    POD_NETWORK_FIELD_NUMBER: _builtins.int
     isolates_users: _builtins.bool
     """Runs jobs as processes under uids of their users; without it, one user only."""
     only_user: _builtins.str
@@ -258,6 +260,11 @@ class NodeCapabilities(_message.Message):
     output_root: _builtins.str
     """`shared` or `local`: whether outputs are on storage that all nodes share."""
     runs_images: _builtins.bool
+    """Whether jobs may name an `image`."""
+    whole_gpus: _builtins.bool
+    """Its device plugin gives out whole GPUs and chooses which: no job gets a share of one."""
+    pod_network: _builtins.bool
+    """Its jobs are pods, each with an address of its own: gangs need no ports of the node."""
     @_builtins.property
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Plain words on missing things, for `system info`."""
@@ -271,10 +278,12 @@ class NodeCapabilities(_message.Message):
         output_root: _builtins.str = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
         runs_images: _builtins.bool = ...,
+        whole_gpus: _builtins.bool = ...,
+        pod_network: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["isolates_users", b"isolates_users", "limits", b"limits", "notes", b"notes", "only_user", b"only_user", "output_root", b"output_root", "runs_images", b"runs_images"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["isolates_users", b"isolates_users", "limits", b"limits", "notes", b"notes", "only_user", b"only_user", "output_root", b"output_root", "pod_network", b"pod_network", "runs_images", b"runs_images", "whole_gpus", b"whole_gpus"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -327,6 +336,8 @@ class Node(_message.Message):
     TELEMETRY_LATE_FIELD_NUMBER: _builtins.int
     SHM_BYTES_FIELD_NUMBER: _builtins.int
     ALLOCATED_SHM_BYTES_FIELD_NUMBER: _builtins.int
+    EXTERNAL_TAINTS_FIELD_NUMBER: _builtins.int
+    UNSCHEDULABLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     state: Global___NodeState.ValueType
     message: _builtins.str
@@ -344,6 +355,10 @@ class Node(_message.Message):
     """Its telemetry is late: nobody knows how it is, and nothing new starts there."""
     shm_bytes: _builtins.int
     allocated_shm_bytes: _builtins.int
+    unschedulable: _builtins.str
+    """Why nothing new starts there by the word of where it comes from: `cordoned in Kubernetes`. Empty
+    when it is open.
+    """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -359,7 +374,15 @@ class Node(_message.Message):
     @_builtins.property
     def last_seen_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
-    def taints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Taint]: ...
+    def taints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Taint]:
+        """Set by admins."""
+
+    @_builtins.property
+    def external_taints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Taint]:
+        """Taints that it has where it comes from (Kubernetes) and that are removed there. They count like
+        the others.
+        """
+
     def __init__(
         self,
         *,
@@ -386,10 +409,12 @@ class Node(_message.Message):
         telemetry_late: _builtins.bool = ...,
         shm_bytes: _builtins.int = ...,
         allocated_shm_bytes: _builtins.int = ...,
+        external_taints: _abc.Iterable[Global___Taint] | None = ...,
+        unschedulable: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "connect_time", b"connect_time", "last_seen_time", b"last_seen_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "allocated_cpu_milli", b"allocated_cpu_milli", "allocated_memory_bytes", b"allocated_memory_bytes", "allocated_shm_bytes", b"allocated_shm_bytes", "attempt_ids", b"attempt_ids", "boot_id", b"boot_id", "capabilities", b"capabilities", "connect_time", b"connect_time", "cordoned", b"cordoned", "cpu_milli", b"cpu_milli", "daemon_version", b"daemon_version", "draining", b"draining", "gpu_allocations", b"gpu_allocations", "gpus", b"gpus", "labels", b"labels", "last_seen_time", b"last_seen_time", "memory_bytes", b"memory_bytes", "message", b"message", "name", b"name", "shm_bytes", b"shm_bytes", "state", b"state", "taints", b"taints", "telemetry_late", b"telemetry_late"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "allocated_cpu_milli", b"allocated_cpu_milli", "allocated_memory_bytes", b"allocated_memory_bytes", "allocated_shm_bytes", b"allocated_shm_bytes", "attempt_ids", b"attempt_ids", "boot_id", b"boot_id", "capabilities", b"capabilities", "connect_time", b"connect_time", "cordoned", b"cordoned", "cpu_milli", b"cpu_milli", "daemon_version", b"daemon_version", "draining", b"draining", "external_taints", b"external_taints", "gpu_allocations", b"gpu_allocations", "gpus", b"gpus", "labels", b"labels", "last_seen_time", b"last_seen_time", "memory_bytes", b"memory_bytes", "message", b"message", "name", b"name", "shm_bytes", b"shm_bytes", "state", b"state", "taints", b"taints", "telemetry_late", b"telemetry_late", "unschedulable", b"unschedulable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -64,7 +64,6 @@ def show(context: Context, values: Values) -> int:
 def node_facts(node: node_pb2.Node) -> list[tuple[str, str]]:
     """A node as names and values for people."""
     can = node.capabilities
-    users = "each under a uid of its own" if can.isolates_users else f"only {can.only_user}"
     return [
         ("node", node.name),
         ("state", f"{node_state(node)} ({node.message})" if node.message else node_state(node)),
@@ -75,7 +74,8 @@ def node_facts(node: node_pb2.Node) -> list[tuple[str, str]]:
         ("memory", f"{_memory(node)} given to jobs"),
         ("gpus", "\n".join(_gpu(node, gpu) for gpu in node.gpus) or "none"),
         ("jobs", "\n".join(node.attempt_ids)),
-        ("users", users),
+        ("runs", _runs(can)),
+        ("users", _users(can)),
         ("limits", can.limits),
         ("output", can.output_root),
         ("notes", "\n".join(can.notes)),
@@ -83,6 +83,21 @@ def node_facts(node: node_pb2.Node) -> list[tuple[str, str]]:
         ("connected", local_time(node.connect_time)),
         ("last seen", local_time(node.last_seen_time)),
     ]
+
+
+def _runs(can: node_pb2.NodeCapabilities) -> str:
+    what = ["pods" if can.pod_network else "processes"]
+    if can.runs_images:
+        what.append("images")
+    if can.whole_gpus:
+        what.append("whole GPUs only")
+    return ", ".join(what)
+
+
+def _users(can: node_pb2.NodeCapabilities) -> str:
+    if can.only_user:
+        return f"only {can.only_user}"
+    return "all, in pods of their own" if can.pod_network else "each under a uid of its own"
 
 
 def _gpu(node: node_pb2.Node, gpu: node_pb2.Gpu) -> str:
@@ -172,6 +187,11 @@ def untaint(context: Context, values: Values) -> int:
     node = context.client.nodes.get(name)
     kept = {old.key: old.value for old in node.taints}
     for key, value in gone:
+        if key not in kept and any(taint.key == key for taint in node.external_taints):
+            raise UsageError(
+                f"{name} has the taint {key} where it comes from: remove it there "
+                f"(kubectl taint node {name} {key}-)."
+            )
         if key not in kept or (value and kept[key] != value):
             there = ", ".join(node_taints(node)) or "none"
             raise UsageError(f"{name} has no taint {format_taint((key, value))}; it has {there}.")

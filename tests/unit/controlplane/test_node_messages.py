@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.domain.model import Node, NodeStateName
+from controlplane.domain.model import Node, NodeInventory, NodeStateName
 from controlplane.rpc import convert, convert_daemon
 from riseml.v1 import daemon_pb2, node_pb2
 
@@ -51,6 +51,25 @@ def test_groups_that_are_not_known_stay_absent() -> None:
     assert not gpu.HasField("nvlink_group")
     assert not gpu.HasField("pcie_group")
     assert not gpu.HasField("health_time")
+
+
+def test_what_a_node_can_do_arrives() -> None:
+    able = node_pb2.NodeCapabilities(
+        only_user="ana", output_root="shared", runs_images=True, whole_gpus=True, pod_network=True
+    )
+    said = daemon_pb2.NodeInventory(node_name="n1", capabilities=able)
+    node = Node("n1", convert_daemon.inventory(said), 1, NodeStateName.READY)
+    assert convert.node(node, (), None).capabilities == able
+
+
+def test_what_admins_set_stands_apart_from_what_a_node_has_from_elsewhere() -> None:
+    inventory = NodeInventory(
+        "n1", "b", "1", 0, 0, taints=(("old", ""),), unschedulable="cordoned in Kubernetes"
+    )
+    shown = convert.node(Node("n1", inventory, 1, taints=(("spot", ""),)), (), None)
+    assert [taint.key for taint in shown.taints] == ["spot"]
+    assert [taint.key for taint in shown.external_taints] == ["old"]
+    assert (shown.cordoned, shown.unschedulable) == (False, "cordoned in Kubernetes")
 
 
 def test_the_size_of_shared_memory_arrives() -> None:

@@ -121,8 +121,10 @@ def test_a_file_of_version_1_means_for_ever_what_it_meant() -> None:
     assert (found.now, found.number, found.plan) == (10000.5, 4, None)
     (view,) = found.snapshot.nodes
     assert view.open and view.gpus[0].usable and view.free_ports == 0 and view.taints == ()
+    assert not view.runs_images and not view.whole_gpus
     assert view.gpus[0].gpu == Gpu("u", 0, "NVIDIA H100", "H100", 9, health="HEALTHY", numa_node=-1)
     (request,) = found.snapshot.pending
+    assert not request.needs_image
     assert request.members[0].resources == Resources(
         cpu_milli=1000, memory_bytes=2 * GIB, gpu_milli=1000, gpu_model=None, shm_bytes=0
     )

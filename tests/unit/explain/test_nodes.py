@@ -240,6 +240,20 @@ CASES = [
         "n1 runs jobs of bo only.",
     ),
     Case(
+        "whole GPUs only",
+        node("gpu-3", [1000] * 4, whole_gpus=True),
+        gang(1, resources(500)),
+        PendingCode.WHOLE_GPUS,
+        "gpu-3 gives whole GPUs only: it runs pods, and its device plugin does not share GPUs.",
+    ),
+    Case(
+        "no images",
+        node("n1", [1000] * 4),
+        gang(1, resources(4000), needs_image=True),
+        PendingCode.NO_IMAGES,
+        "n1 runs jobs as processes, not in an image.",
+    ),
+    Case(
         "output elsewhere",
         node("n1", [1000] * 4),
         gang(1, resources(4000), only_nodes=("n2",)),

@@ -58,6 +58,13 @@ CASES = [
         ("With 0.3 of a GPU instead of 0.5 it would start now on n1 (0.3 of GPU 0).",),
     ),
     Case(
+        "a whole GPU",
+        [node("n1", [1000], whole_gpus=True), node("n2", [0])],
+        gang(1, resources(500)),
+        [PendingCode.WHOLE_GPUS, PendingCode.GPUS_BUSY],
+        ("With 1 GPU instead of 0.5 it would start now on n1 (GPU 0).",),
+    ),
+    Case(
         "any model",
         [node("n1", [0, 0]), node("n2", [1000, 1000], model="A100")],
         gang(1, resources(2000, gpu_model="H100")),

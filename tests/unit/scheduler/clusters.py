@@ -42,7 +42,8 @@ def scenes(draw: st.DrawFn, most_waiting: int = 8, overdue: bool = True) -> list
         name, gpus = f"n{number}", draw(st.integers(0, 4))
         cpus[name] = draw(st.sampled_from([4, 8]))
         closed = draw(st.sampled_from(["", "", "", " closed=lost"]))
-        lines.append(f"node {name} gpus={gpus} cpus={cpus[name]}{closed}")
+        pods = draw(st.sampled_from(["", "", " pods"]))
+        lines.append(f"node {name} gpus={gpus} cpus={cpus[name]}{closed}{pods}")
         free[name] = [str(position) for position in range(gpus)]
     queues = draw(st.sampled_from([["default"], ["default", "lab"], ["default", "lab", "prod"]]))
     for name in queues:
@@ -95,6 +96,7 @@ def _wait(draw: st.DrawFn, name: str, queues: Sequence[str], waited: Sequence[st
     words.append(draw(st.sampled_from(["", *(f"for={d}" for d in DURATIONS)])))
     words.append(f"waited={draw(st.sampled_from(waited))}")
     words.append(draw(st.sampled_from(["", "", "grace=30s"])))
+    words.append(draw(st.sampled_from(["", "", "", "image"])))
     return " ".join(filter(None, words))
 
 

@@ -2,14 +2,16 @@
 
 # Words that say what is shown
 policy easy                                  the default is riseml
-node n1 gpus=4 cpus=16                       also model=T4, taint=spot, closed=cordoned
+node n1 gpus=4 cpus=16                       also model=T4, taint=spot, closed=cordoned, and pods:
+                                             it runs images and gives whole GPUs only
 queue prod weight=2 guarantee=4 limit=8      also default=2h, spread, no-priority-preemption
 used ana 0.2 queue=prod                      the part of the cluster that she lately used
 run bo.1 n1:0,1 for=1h started=10m           holds two GPUs of n1, and a CPU; also cpus=4,
                                              checkpoint=5m (ago), stopping=20s (from now),
                                              stopping-for=ana.3, and two places for a gang
 wait ana.2 gpus=2 for=1h waited=5m           gpus=2x2: two jobs with two each; also cpus=4,
-                                             priority=60, queue=prod, tolerates=spot, on=n1
+                                             priority=60, queue=prod, tolerates=spot, on=n1,
+                                             and image: its jobs run in one
 stopped bo.3 for=ana.2                       bo.3 waits, or leaves, to make room for it
 reserved ana.3                               room was kept for it by the plan before
 --
@@ -107,7 +109,7 @@ class SceneBuilder:
             case "policy":
                 self.policy = POLICIES[name]
             case "node":
-                self._nodes[name] = _node(name, options)
+                self._nodes[name] = _node(name, options, plain)
             case "queue":
                 self._queues[name] = _queue(name, options, plain)
             case "used":
@@ -115,7 +117,7 @@ class SceneBuilder:
             case "run":
                 self._running.append(_running(name, plain, options))
             case "wait":
-                self._pending.append(_waiting(name, options, len(self._pending)))
+                self._pending.append(_waiting(name, options, plain, len(self._pending)))
             case "stopped":
                 self._made_room[name] = options["for"]
             case "reserved":
@@ -173,7 +175,7 @@ def _use(part: float) -> RecentUse:
     return RecentUse(part * HALF_LIFE / log(2.0), NOW, 0.0, HALF_LIFE)
 
 
-def _node(name: str, options: dict[str, str]) -> NodeView:
+def _node(name: str, options: dict[str, str], plain: Sequence[str]) -> NodeView:
     gpus = int(options.get("gpus", "0"))
     cpus = int(options.get("cpus", "64")) * 1000
     model = options.get("model", "H100")
@@ -193,6 +195,8 @@ def _node(name: str, options: dict[str, str]) -> NodeView:
         closed,
         free_ports=100,
         taints=(parse_taint(options["taint"]),) if "taint" in options else (),
+        runs_images="pods" in plain,
+        whole_gpus="pods" in plain,
     )
 
 
@@ -261,7 +265,7 @@ def _running(name: str, places: Sequence[str], options: dict[str, str]) -> Runni
     )
 
 
-def _waiting(name: str, options: dict[str, str], number: int) -> GangRequest:
+def _waiting(name: str, options: dict[str, str], plain: Sequence[str], number: int) -> GangRequest:
     gpus = options.get("gpus", "0")
     count, _, each = gpus.rpartition("x")
     wanted = Resources(
@@ -282,6 +286,7 @@ def _waiting(name: str, options: dict[str, str], number: int) -> GangRequest:
         max_duration_seconds=_seconds(options, "for"),
         tolerations=(parse_taint(options["tolerates"]),) if "tolerates" in options else (),
         grace_period_seconds=float(_seconds(options, "grace") or 0),
+        needs_image="image" in plain,
     )
 
 

@@ -69,6 +69,29 @@ def test_nothing_is_given_twice_now_or_when_a_reservation_begins(
         assert over_capacity(picture, plan, time) == []
 
 
+@given(scenes(), NAMES)
+def test_nodes_get_and_are_kept_for_only_what_they_can_run(lines: list[str], name: str) -> None:
+    picture = snapshot_of(lines)
+    plan = schedule(picture, NOW, POLICIES[name])
+    views = {view.name: view for view in picture.nodes}
+    requests = {request.experiment_id: request for request in picture.pending}
+    found: tuple[GangPlacement | Reservation, ...] = (*plan.placements, *plan.reservations)
+    for one in found:
+        for member in one.members:
+            view = views[member.node_name]
+            assert view.runs_images or not requests[one.experiment_id].needs_image
+            assert not view.whole_gpus or all(share.milli == GPU for share in member.gpus)
+
+
+@given(scenes())
+def test_a_job_that_has_a_place_and_that_nothing_is_kept_from_starts(lines: list[str]) -> None:
+    """Whatever was found before it to have no place."""
+    plan = schedule(snapshot_of(lines), NOW)
+    for one in plan.waiting:
+        if len(one.shape.resources) == 1 and not plan.reservations:
+            assert PendingCode.GANG_INCOMPLETE not in [reason.code for reason in one.reasons]
+
+
 @given(scenes(overdue=False))
 def test_whoever_passes_a_reservation_does_not_move_it(lines: list[str]) -> None:
     picture = snapshot_of(lines)

@@ -25,6 +25,8 @@ NODES = st.lists(
         closed_reason=st.just("cordoned"),
         taints=st.sampled_from([(), (), (("team", "bio"),)]),
         labels=st.sampled_from([(), (("zone", "a"),)]),
+        runs_images=st.booleans(),
+        whole_gpus=st.booleans(),
     ),
     max_size=3,
     unique_by=lambda view: view.name,
@@ -42,11 +44,14 @@ MEMBERS = st.lists(
 )
 
 
-@given(NODES, MEMBERS, st.sampled_from([(), (("zone", "a"),)]))
+@given(NODES, MEMBERS, st.sampled_from([(), (("zone", "a"),)]), st.booleans())
 def test_it_says_what_the_cycle_says(
-    nodes: list[NodeView], members: list[Resources], selector: tuple[tuple[str, str], ...]
+    nodes: list[NodeView],
+    members: list[Resources],
+    selector: tuple[tuple[str, str], ...],
+    needs_image: bool,
 ) -> None:
-    wanted = gang(1, *members, node_selector=selector)
+    wanted = gang(1, *members, node_selector=selector, needs_image=needs_image)
     plan = schedule(snapshot(nodes, [wanted]), NOW)
     possible = could_ever_hold(nodes, wanted)
     if plan.waiting:

@@ -43,6 +43,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             closed_reason="cordoned",
             only_user=draw(st.sampled_from(["", "", "ana"])),
             free_ports=draw(st.integers(0, 6)),
+            runs_images=draw(st.booleans()),
+            whole_gpus=draw(st.booleans()),
         )
         for i in range(draw(st.integers(0, 4)))
     ]
@@ -55,6 +57,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             priority=draw(st.sampled_from([40, 50])),
             node_selector=draw(st.sampled_from([(), (), (("zone", "a"),)])),
             only_nodes=draw(st.sampled_from([(), (), ("n0",)])),
+            needs_image=draw(st.sampled_from([False, False, True])),
         )
         for number in range(draw(st.integers(0, 8)))
     ]
@@ -84,6 +87,8 @@ def test_a_plan_applies_on_its_own_snapshot(picture: Snapshot) -> None:
         for member, asked in zip(placement.members, request.members, strict=True):
             view = nodes[member.node_name]
             assert view.open and view.only_user in ("", request.user_name)
+            assert view.runs_images or not request.needs_image
+            assert not (view.whole_gpus and asked.resources.gpu_milli % 1000)
             assert set(request.node_selector) <= set(view.labels)
             assert not request.only_nodes or view.name in request.only_nodes
             shares = {share.uuid: share.milli for share in member.gpus}

@@ -107,6 +107,21 @@ def test_labels_users_and_pins_are_named() -> None:
     ]
 
 
+def test_whole_gpus_and_images_are_told_apart_from_what_is_too_small() -> None:
+    nodes = [node("n1", [1000], whole_gpus=True), node("n2", [1000] * 4, whole_gpus=True)]
+    assert messages([*nodes, node("n3")], gang(1, resources(500))) == [
+        "2 of 3 nodes give whole GPUs only, where 0.5 is asked for",
+        "1 of 3 nodes has no GPU",
+    ]
+    assert messages(nodes[:1], gang(1, resources(500))) == [
+        "The only node gives whole GPUs only, where 0.5 is asked for"
+    ]
+    imaged = gang(1, resources(), needs_image=True)
+    assert messages([node("n1"), node("n2")], imaged) == [
+        "All 2 nodes run jobs as processes, not in an image"
+    ]
+
+
 def test_many_nodes_are_not_all_named() -> None:
     closed = [node(f"n{i}", open=False, closed_reason="lost") for i in range(5)]
     assert messages(closed, gang(1, resources())) == [

@@ -20,7 +20,7 @@ from controlplane.domain.snapshot import (
 from controlplane.scheduler.room import NEVER, Room
 from controlplane.scheduler.rows import Row
 from riseml.spec.model import GIB, GPU, Resources
-from tests.unit.scheduler.pictures import NOW, gang, node, resources
+from tests.unit.scheduler.pictures import NOW, gang, node, resources, snapshot
 
 PACK = PlacementStyle.PACK
 FULL = [0, 0]
@@ -139,6 +139,33 @@ def test_kinds_are_equal_for_shapes_that_fit_alike() -> None:
     assert room.kind_of(one.shape) != room.kind_of(picky.shape)
     owned = room_of(node("n1", only_user="ana"))
     assert owned.kind_of(one.shape) != owned.kind_of(gang(2, resources(1000), user="bo").shape)
+    imaged = gang(2, resources(1000), needs_image=True)
+    assert room.kind_of(one.shape) != room.kind_of(imaged.shape)
+    able = room_of(node("n1", runs_images=True))
+    assert able.kind_of(one.shape) == able.kind_of(imaged.shape)
+
+
+def test_a_node_that_begins_to_give_whole_gpus_only_is_seen_as_such() -> None:
+    room, shares = Room(), gang(1, resources(500))
+    before = node("n1", [GPU, GPU])
+    room.load(snapshot([before], [shares]))
+    assert room.place(shares, PACK, None) is not None
+    room.load(snapshot([replace(before, whole_gpus=True)], [shares]))
+    assert room.place(shares, PACK, None) is None
+    assert not room.could_hold(shares)
+    assert not room.capable(shares.shape, resources(500))
+    assert room.place(gang(2, resources(GPU)), PACK, None) is not None
+
+
+def test_a_node_that_begins_to_run_images_opens_for_them() -> None:
+    room, imaged = Room(), gang(1, resources(), needs_image=True)
+    before = [node("n1"), node("n2")]
+    room.load(snapshot(before, [imaged]))
+    assert room.place(imaged, PACK, None) is None
+    discerned = room.discerns
+    room.load(snapshot([replace(one, runs_images=True) for one in before], [imaged]))
+    assert room.place(imaged, PACK, None) is not None
+    assert room.discerns != discerned
 
 
 def probe(node_name: str, position: int, **more: Any) -> GangRequest:

@@ -50,6 +50,8 @@ VIEWS = st.builds(
     labels=st.sampled_from([(), (("zone", "a"),)]),
     only_user=st.sampled_from(["", "bo"]),
     taints=st.sampled_from([(), (("spot", ""),)]),
+    runs_images=st.booleans(),
+    whole_gpus=st.booleans(),
     free_ports=st.integers(0, 1),
     shm_bytes=st.sampled_from([0, 8 * GIB]),
     free_shm_bytes=st.sampled_from([0, GIB, 8 * GIB]),
@@ -81,16 +83,24 @@ def alone(row: Row, wanted: Resources, ports: int, key: EligibleKey) -> tuple[Ob
     st.lists(WANTED, min_size=1, max_size=2),
     st.booleans(),
     st.booleans(),
+    st.booleans(),
     st.sampled_from([0, survey_module.FEW]),
 )
 def test_all_nodes_at_once_say_what_each_says_alone(
-    drawn: list[NodeView], members: list[Resources], selects: bool, holds: bool, few: int
+    drawn: list[NodeView],
+    members: list[Resources],
+    selects: bool,
+    needs_image: bool,
+    holds: bool,
+    few: int,
 ) -> None:
     """Whether they are looked at as arrays, or so few that they are not worth it."""
     nodes = tuple(replace(view, name=f"n{i}") for i, view in enumerate(drawn))
     room = Room()
     room.load(Snapshot(1, nodes, Backlog()))
-    asked = gang(1, *members, node_selector=(("zone", "a"),) if selects else ())
+    asked = gang(
+        1, *members, node_selector=(("zone", "a"),) if selects else (), needs_image=needs_image
+    )
     if holds:
         mark = room.mark()
         placed = room.place(gang(2, members[0]), PlacementStyle.PACK, None)

@@ -55,6 +55,28 @@ def test_what_is_no_taint_of_the_node_is_said_with_those_that_are(
     assert taints(node) == {"spot": ""}
 
 
+def test_a_taint_from_elsewhere_is_shown_and_stays(line: CommandLine, node: node_pb2.Node) -> None:
+    node.external_taints.add(key="old")
+    node.unschedulable = "cordoned in Kubernetes"
+    assert line.run("node", "untaint", "n1", "old") == USAGE
+    assert "remove it there (kubectl taint node n1 old-)" in line.err
+    assert line.run("node", "taint", "n1", "dedicated=vision") == OK
+    assert taints(node) == {"spot": "", "dedicated": "vision"}
+    assert line.run("node", "show", "n1") == OK
+    assert "old" in line.out
+    assert "cordoned in Kubernetes" in line.out
+
+
+def test_a_node_of_pods_says_what_it_runs(line: CommandLine, node: node_pb2.Node) -> None:
+    assert line.run("node", "show", "n1") == OK
+    assert "processes" in line.out
+    for able in ("pod_network", "runs_images", "whole_gpus"):
+        setattr(node.capabilities, able, True)
+    assert line.run("node", "show", "n1") == OK
+    assert "pods, images, whole GPUs only" in line.out
+    assert "all, in pods of their own" in line.out
+
+
 def test_what_is_no_taint_at_all_is_refused_before_anything_is_sent(
     line: CommandLine, cluster: FakeCluster, node: node_pb2.Node
 ) -> None:
