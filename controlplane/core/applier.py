@@ -22,6 +22,7 @@ from controlplane.core.views import (
     closed_reason,
     free_shm_bytes,
     node_labels,
+    node_taints,
 )
 from controlplane.domain import reasons
 from controlplane.domain.effects import PlanApplied, RejectedPlacement, StartAttempt
@@ -98,7 +99,7 @@ def _place(
             if held is None:
                 held = usage[node.name] = draft.cluster.usage_of(node.name).copy()
             attempt = _attempt(draft, job, member, node, held, generation, tests_gpu)
-            if len(gang) > 1:
+            if len(gang) > 1 and not node.inventory.capabilities.pod_network:
                 taken = _ports_of_host(draft, node, hosts, usage)
                 attempt = replace(attempt, port=_free_port(node, taken))
             held.add(attempt)
@@ -134,7 +135,7 @@ def _open_node(draft: Draft, experiment: Experiment, name: str) -> Node:
     if capabilities.only_user not in ("", experiment.user_name):
         raise _Rejected(f"node {name} only runs jobs of {capabilities.only_user}")
     spec = experiment.spec
-    taint = untolerated(node.taints, spec.tolerations)
+    taint = untolerated(node_taints(node), spec.tolerations)
     if taint is not None:
         raise _Rejected(f"it does not tolerate the taint {format_taint(taint)} of node {name}")
     if spec.image and not capabilities.runs_images:
@@ -192,6 +193,8 @@ def _check_gpus(
         raise _Rejected(f"the placement does not give {resources.gpu_milli} thousandths of GPUs")
     if len({share.uuid for share in shares}) != resources.gpu_count:
         raise _Rejected(f"the placement does not give {resources.gpu_count} different GPUs")
+    if node.inventory.capabilities.whole_gpus and resources.gpu_milli % GPU_MILLI:
+        raise _Rejected(f"node {node.name} gives whole GPUs only")
     gpus = {gpu.uuid: gpu for gpu in node.inventory.gpus}
     for share in shares:
         gpu = gpus.get(share.uuid)
@@ -251,7 +254,7 @@ def _start(
     draft.put_experiment(experiment)
     if experiment.spec.install:
         builds = _put_builds(draft, experiment, attempts)
-        attempts = [replace(a, build_attempt_id=builds[a.node_name]) for a in attempts]
+        attempts = [replace(a, build_attempt_id=builds[a.id]) for a in attempts]
     for attempt in attempts:
         draft.put_attempt(attempt)
     advance(draft, experiment.id)
@@ -264,12 +267,17 @@ def _start(
 
 
 def _put_builds(draft: Draft, experiment: Experiment, attempts: list[Attempt]) -> dict[str, str]:
-    """A build job and attempt for each node used; returns attempt ids by node."""
+    """A build job and attempt for each environment that is made: one for each node used, or where
+    jobs are pods one for each of them, for a pod keeps nothing for others. Returns ids of build
+    attempts by the ids of those that they are for.
+    """
     jobs = draft.jobs_of(experiment.id)
     number = sum(job.type == "build" for job in jobs)
     builds: dict[str, str] = {}
+    shared: dict[str, str] = {}
     for attempt in attempts:
-        if attempt.node_name in builds:
+        if attempt.node_name in shared:
+            builds[attempt.id] = shared[attempt.node_name]
             continue
         number += 1
         job = Job(
@@ -292,7 +300,10 @@ def _put_builds(draft: Draft, experiment: Experiment, attempts: list[Attempt]) -
         )
         draft.put_job(job)
         draft.put_attempt(build)
-        builds[attempt.node_name] = build.id
+        builds[attempt.id] = build.id
+        node = draft.node(attempt.node_name)
+        if node is None or not node.inventory.capabilities.pod_network:
+            shared[attempt.node_name] = build.id
     return builds
 
 

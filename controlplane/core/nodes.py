@@ -64,7 +64,12 @@ def connected(draft: Draft, event: NodeConnected, settings: Settings) -> Outcome
     )
     node = admit(node, inventory, draft.now, settings.probation_seconds)
     draft.put_node(node)
-    rebooted = old is not None and old.inventory.boot_id != inventory.boot_id
+    # Pods may outlive a reboot, and whoever watches them tells of each: their node's says nothing.
+    rebooted = (
+        old is not None
+        and old.inventory.boot_id != inventory.boot_id
+        and not inventory.capabilities.pod_network
+    )
     forget = _reconcile(draft, node, event.attempts, rebooted)
     if old is not None:
         give_up_tests(draft, old, draft.node(name), SICK_AGAIN)
@@ -103,12 +108,18 @@ def _reconcile(
         elif rebooted:
             lose(draft, attempt, reasons.LOST, f"node {node.name} was started anew")
         elif attempt.state is not AttemptState.ASSIGNED:
-            lose(draft, attempt, reasons.LOST, f"node {node.name} does not know of it any more")
+            lose(draft, attempt, reasons.LOST, _gone(node))
         else:
             draft.put_attempt(replace(attempt, node_lost=False))
     for experiment_id in touched:
         advance(draft, experiment_id)
     return tuple(forget)
+
+
+def _gone(node: Node) -> str:
+    if node.inventory.capabilities.pod_network:
+        return f"its pod on node {node.name} is gone"
+    return f"node {node.name} does not know of it any more"
 
 
 def _desired(

@@ -8,6 +8,7 @@ from controlplane.core.derive import Member
 from controlplane.core.settings import Settings
 from controlplane.domain.model import Attempt, AttemptOrder, Experiment, Job, Node, Peer
 from riseml.spec.model import Parameter, TrainSpec
+from riseml.spec.pod_names import RENDEZVOUS_PORT, host_name, service_name
 from riseml.spec.template import substitute
 
 
@@ -28,17 +29,19 @@ def peers_of(members: Sequence[Member], nodes: Mapping[str, Node]) -> tuple[Peer
     if len(members) == 1:
         return ()
     return tuple(
-        Peer(
-            job_type=job.type,
-            job_number=job.number,
-            rank=job.rank,
-            host=nodes[attempt.node_name].inventory.address,
-            port=attempt.port,
-            gpu_count=len(attempt.gpus),
-        )
+        _peer(job, attempt, nodes[attempt.node_name])
         for job, attempt in members
         if attempt is not None and attempt.node_name in nodes
     )
+
+
+def _peer(job: Job, attempt: Attempt, node: Node) -> Peer:
+    """A process is reached at its node, on a port that is its own there; a pod by its name."""
+    host, port = node.inventory.address, attempt.port
+    if node.inventory.capabilities.pod_network:
+        service = service_name(job.experiment_id)
+        host, port = f"{host_name(job.type, job.number)}.{service}", RENDEZVOUS_PORT
+    return Peer(job.type, job.number, job.rank, host, port, len(attempt.gpus))
 
 
 def build_order(
@@ -78,4 +81,6 @@ def build_order(
         job_type=job.type,
         job_number=job.number,
         output_path=output_path(experiment),
+        image=spec.image or "",
+        framework_version=spec.framework_version or "",
     )

@@ -50,7 +50,12 @@ def _limit(draft: Draft, experiment_id: str) -> None:
 
 
 def _give_up(draft: Draft, node: Node, settings: Settings) -> None:
-    """Attempts that opted into `node_lost`: their shims have stopped them for want of contact."""
+    """Attempts that opted into `node_lost`: their shims have stopped them for want of contact.
+
+    Pods have no shim: one counts as gone when whoever watches it says so.
+    """
+    if node.inventory.capabilities.pod_network:
+        return
     if node.lost_time is None:
         draft.put_node(replace(node, lost_time=draft.now))
         return

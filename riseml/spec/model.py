@@ -166,7 +166,7 @@ class TrainSpec:
     image: str | None = None
     """A container image, in place of a framework's version."""
     install: tuple[str, ...] = ()
-    """Build steps, run once per node and content."""
+    """Build steps, run once per node and content; where jobs are pods, in each of them."""
     roles: tuple[RoleSpec, ...] = (RoleSpec("train"),)
     """A plain job is ``train`` once; ``nodes: 4`` is ``worker`` four times; TensorFlow has master,
     worker, ps.

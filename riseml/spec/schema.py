@@ -50,7 +50,8 @@ RESOURCES: Final = (
     Key(
         "gpus",
         "GPUs",
-        "A count (`2`), a share of one GPU (`0.5`; more than one is a whole number), a model with "
+        "A count (`2`), a share of one GPU (`0.5`; more than one is a whole number, and where jobs "
+        "are pods so is every request), a model with "
         "a count (`H100:2`), models of which any will do (`H100|A100:2`), or a memory that each "
         "GPU has at least (`80GB:2`).",
         "0",
@@ -136,7 +137,7 @@ TRAIN: Final = Key(
             "install",
             "command or list",
             "Build steps. Run once per node, and again when they or the files that they name "
-            "change.",
+            "change; where jobs are pods, in each of them.",
             example="[pip install -r requirements.txt]",
         ),
         Key("resources", "mapping", "What each job asks of its node.", keys=RESOURCES),

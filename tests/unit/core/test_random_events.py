@@ -102,7 +102,11 @@ def machine_inventory(name: str, boot: int, healthy: bool = True) -> NodeInvento
         name,
         f"boot{boot}",
         gpus=(gpu(f"{name}-gpu0"), gpu(f"{name}-gpu1", 1, health="HEALTHY" if healthy else "LOST")),
-        capabilities=NodeCapabilities(output_root="local" if name == "n3" else "shared"),
+        capabilities=NodeCapabilities(
+            output_root="local" if name == "n3" else "shared",
+            whole_gpus=name == "n2",
+            pod_network=name == "n2",
+        ),
         shm_bytes=0 if name == "n2" else 3 * GIB,
     )
 
