@@ -108,7 +108,7 @@ class Runtime:
         self._schedule = schedule
         # Done once, in the scheduler's thread, before the first cycle; None when it is done.
         self._prepare = prepare
-        self._settings = settings
+        self.settings: Final = settings
         self._clock = clock
         live = store.load(clock())
         half_life = settings.use_half_life_seconds
@@ -270,7 +270,7 @@ class Runtime:
 
     def _react(self, event: Event, now: float, changes: list[Change], effects: list[Effect]) -> Any:
         try:
-            outcome = on_event(self.cluster, event, now, self._settings)
+            outcome = on_event(self.cluster, event, now, self.settings)
         except DomainError:
             raise
         except Exception as fault:
@@ -421,7 +421,7 @@ class Runtime:
         self.cluster = Cluster.from_live_state(
             live,
             self.cluster.snapshot().version + 1,
-            use_half_life_seconds=self._settings.use_half_life_seconds,
+            use_half_life_seconds=self.settings.use_half_life_seconds,
             use_is_fresh_at=self._clock(),
         )
         return True

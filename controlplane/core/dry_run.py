@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from controlplane.core.cluster import Cluster
 from controlplane.core.draft import Outcome
 from controlplane.core.reactor import on_event
+from controlplane.core.settings import Settings
 from controlplane.core.views import gang_request
 from controlplane.domain.events import ExperimentSubmitted
 from controlplane.domain.model import Experiment, Job
@@ -24,12 +25,12 @@ class DryRun:
     warnings: tuple[str, ...]
 
 
-def dry_run(cluster: Cluster, event: ExperimentSubmitted, now: float) -> DryRun:
+def dry_run(cluster: Cluster, event: ExperimentSubmitted, now: float, settings: Settings) -> DryRun:
     """Goes through all checks of a submission; the cluster stays as it is.
 
     The event has no request_id. Raises the DomainError that would refuse it.
     """
-    outcome: Outcome = on_event(cluster, event, now)
+    outcome: Outcome = on_event(cluster, event, now, settings)
     jobs: dict[str, list[Job]] = {}
     experiments: list[Experiment] = []
     for change in outcome.changes:

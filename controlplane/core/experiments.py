@@ -9,6 +9,8 @@ from controlplane.core.draft import Draft, Outcome
 from controlplane.core.lifecycle import advance, advance_set, is_build, stop_attempt
 from controlplane.core.orders import run_commands
 from controlplane.core.queues import no_such_queue
+from controlplane.core.servable import check_servable
+from controlplane.core.settings import Settings
 from controlplane.core.views import shape_of
 from controlplane.domain import reasons
 from controlplane.domain.errors import (
@@ -30,7 +32,7 @@ Warnings = tuple[str, ...]
 _ROLE_ORDER = {name: position for position, name in enumerate(ROLE_NAMES)}
 
 
-def submitted(draft: Draft, event: ExperimentSubmitted) -> Outcome:
+def submitted(draft: Draft, event: ExperimentSubmitted, settings: Settings) -> Outcome:
     """Reply: (Experiment or None, warnings). None: the request id is known, but its experiment has
     ended and left memory; the store has it."""
     cluster = draft.cluster
@@ -40,6 +42,7 @@ def submitted(draft: Draft, event: ExperimentSubmitted) -> Outcome:
         if first is not None:
             return Outcome(reply=(_repeated(draft.experiment(first), event), ()))
     _check_user(draft, user_name)
+    check_servable(spec, settings.launcher)
     _queue(draft, spec)
     is_set = spec.is_set
     assignments = event.assignments

@@ -31,7 +31,7 @@ __all__ = ["Outcome", "on_event"]
 Handler = Callable[[Draft, Any, Settings], Outcome]
 
 _HANDLERS: Final[Mapping[type[Any], Handler]] = {
-    events.ExperimentSubmitted: lambda draft, event, _: experiments.submitted(draft, event),
+    events.ExperimentSubmitted: experiments.submitted,
     events.KillRequested: lambda draft, event, _: experiments.kill_requested(draft, event),
     events.UserCreated: lambda draft, event, _: accounts.user_created(draft, event),
     events.UserUpdated: lambda draft, event, _: accounts.user_updated(draft, event),

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+LauncherName = Literal["daemon", "kubernetes"]
+"""How jobs are run: as processes of noded, or as pods. Launchers have these names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Times of the reactor, in seconds."""
+    """Times are in seconds."""
+
+    # Decides what can be served at all: see `servable.py`.
+    launcher: LauncherName = "daemon"
 
     # What was used so long ago counts half.
     use_half_life_seconds: float = 7 * 86_400.0

@@ -19,7 +19,7 @@ Every error has a machine-readable `reason`, a message that tells the reader wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -65,6 +65,16 @@ class InvalidRequest(DomainError):
     ) -> None:
         super().__init__(message, reason=reason, metadata=metadata)
         self.violations = violations
+
+
+def invalid_spec(violations: Sequence[FieldViolation]) -> InvalidRequest:
+    """Refuses what was asked for, with all that is wrong with it (at least one thing)."""
+    first, more = violations[0], len(violations) - 1
+    return InvalidRequest(
+        f"{first.path}: {first.message}" + (f" (and {more} more)" if more else ""),
+        tuple(violations),
+        reason="INVALID_SPEC",
+    )
 
 
 class NotFound(DomainError):

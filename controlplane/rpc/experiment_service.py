@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from controlplane.core.views import gang_request
-from controlplane.domain.errors import FieldViolation, InvalidRequest, NotFound
+from controlplane.domain.errors import FieldViolation, NotFound, invalid_spec
 from controlplane.domain.events import ExperimentSubmitted, KillRequested
 from controlplane.domain.model import Attempt, Experiment, Job
 from controlplane.domain.plan import PendingReason
@@ -219,32 +219,10 @@ def read_spec(message: bytes) -> TrainSpec:
 
 
 def check_spec(spec: TrainSpec) -> None:
-    """Validates again what came over the wire, and refuses what no launcher here can serve."""
+    """Validates again what came over the wire; whether it can be served the reactor knows."""
     violations = [FieldViolation(e.path, e.message) for e in validate(spec)]
-    if spec.image:
-        violations.append(
-            FieldViolation(
-                "train.image",
-                "this cluster runs jobs as processes and cannot run images: use `install` steps "
-                "(and `framework`) instead, or submit to a cluster with Kubernetes",
-            )
-        )
-    for field, used, instead in (
-        ("train.secrets", spec.secrets, "name the variable under `env` without a value"),
-        ("train.volumes", spec.volumes, "use DATA_DIR and OUTPUT_DIR"),
-    ):
-        if used:
-            violations.append(
-                FieldViolation(field, f"not available where jobs are processes: {instead}")
-            )
     if violations:
-        first = violations[0]
-        raise InvalidRequest(
-            f"{first.path}: {first.message}"
-            + (f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""),
-            tuple(violations),
-            reason="INVALID_SPEC",
-        )
+        raise invalid_spec(violations)
 
 
 def unenforced(spec: TrainSpec) -> list[str]:

@@ -265,7 +265,7 @@ class Explainer:
         """What would become of a submission, and the warnings that it would get."""
         cluster = await self._backend.runtime.committed()
         now = self._now()
-        trial = dry_run(cluster, event, now)
+        trial = dry_run(cluster, event, now, self._backend.runtime.settings)
         snapshot = cluster.snapshot()
         clock = Clock(now, utc_offset_seconds)
         found = await self._in_thread(self._plan, snapshot, trial, clock)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from controlplane.core.settings import DEFAULTS, Settings
 from controlplane.domain.events import (
     NodeCordoned,
     NodeDisconnected,
@@ -48,8 +49,10 @@ def place(world: World, *placements: GangPlacement, version: int = 0) -> Any:
     return world.send(PlanMade(Plan(version, placements)))
 
 
-def waiting(resources: Resources | None = None, **fields: Any) -> World:
-    world = World()
+def waiting(
+    resources: Resources | None = None, settings: Settings = DEFAULTS, **fields: Any
+) -> World:
+    world = World(settings)
     world.connect(gpus=GPUS)
     if resources is not None:
         fields["roles"] = gang(("train", 1), resources=resources)
@@ -172,6 +175,11 @@ def test_a_sick_or_foreign_gpu_is_not_given_out() -> None:
             NodeInventoryChanged(inventory(capabilities=NodeCapabilities(only_user="bob")), 1),
             "only runs jobs of bob",
         ),
+        (
+            NodeInventoryChanged(inventory(unschedulable="cordoned in Kubernetes"), 1),
+            "is cordoned in Kubernetes",
+        ),
+        (NodeInventoryChanged(inventory(taints=(("old", ""),)), 1), "the taint old of node n1"),
     ],
 )
 def test_a_node_that_closed_meanwhile_gets_nothing(event: Any, why: str) -> None:
@@ -230,15 +238,49 @@ def test_a_taint_leaves_alone_what_runs_and_stays_when_the_node_comes_back() -> 
     assert world.cluster.nodes["n1"].taints == (("spot", ""),)
 
 
+def test_taints_from_elsewhere_count_beside_those_of_admins() -> None:
+    world = waiting(tolerations=(("spot", ""),))
+    world.send(NodeTainted("n1", (("spot", "yes"),)))
+    world.send(NodeInventoryChanged(inventory(taints=(("old", ""), ("spot", "yes"))), 1))
+    assert world.woke
+    assert world.cluster.snapshot().nodes[0].taints == (("old", ""), ("spot", "yes"))
+    assert world.cluster.nodes["n1"].taints == (("spot", "yes"),)
+    (rejected,) = place(world, placement(("train.1", "n1", ()))).rejected
+    assert "does not tolerate the taint old of node n1" in rejected.reason
+    world.send(NodeInventoryChanged(inventory(), 1))
+    assert place(world, placement(("train.1", "n1", ()))).started == (E,)
+
+
+def test_a_node_that_is_cordoned_elsewhere_opens_when_it_is_open_there() -> None:
+    world = waiting()
+    world.send(NodeInventoryChanged(inventory(unschedulable="cordoned in Kubernetes"), 1))
+    world.send(NodeCordoned("n1", False))
+    (view,) = world.cluster.snapshot().nodes
+    assert (view.open, view.closed_reason) == (False, "cordoned in Kubernetes")
+    world.send(NodeInventoryChanged(inventory(), 1))
+    assert world.woke and world.cluster.snapshot().nodes[0].open
+
+
 def test_a_node_can_be_selected_by_its_name() -> None:
     world = waiting(node_selector=(("riseml.com/node", "n1"),))
     assert place(world, placement(("train.1", "n1", ()))).started == (E,)
 
 
 def test_an_image_only_goes_where_images_run() -> None:
-    world = waiting(image="pytorch/pytorch:2.9.0")
+    world = waiting(settings=Settings(launcher="kubernetes"), image="pytorch/pytorch:2.9.0")
     (rejected,) = place(world, placement(("train.1", "n1", ()))).rejected
     assert "images" in rejected.reason
+    able = NodeCapabilities(runs_images=True)
+    world.send(NodeInventoryChanged(inventory(capabilities=able), 1))
+    assert place(world, placement(("train.1", "n1", ()))).started == (E,)
+
+
+def test_whole_gpus_are_not_shared_whatever_a_plan_says() -> None:
+    world = waiting(HALF_GPU)
+    whole = NodeCapabilities(whole_gpus=True)
+    world.send(NodeInventoryChanged(inventory(gpus=GPUS, capabilities=whole), 1))
+    (rejected,) = place(world, placement(("train.1", "n1", share("g0", 500)))).rejected
+    assert rejected.reason == "node n1 gives whole GPUs only"
 
 
 @pytest.mark.parametrize(
