@@ -31,6 +31,7 @@ from controlplane.domain.plan import Plan
 from controlplane.domain.snapshot import Snapshot
 from controlplane.freshness import Freshness
 from controlplane.idleness import Idleness
+from controlplane.job_tokens import JobTokens
 from controlplane.launch.daemon import DaemonLauncher
 from controlplane.leases import Leases
 from controlplane.logs.archive import Archive
@@ -174,6 +175,7 @@ async def _serve(settings: config.Config) -> None:
     idleness = Idleness(settings.late_seconds)
     archive = Archive(settings.control / "logs")
     await bootstrap.make_first_admin(runtime, settings)
+    job_tokens = JobTokens(bootstrap.job_token_key(settings))
     if settings.embedded_node:
         ca_pem = identity.ca_pem if identity else b""
         await bootstrap.write_embedded_token(runtime, settings, ca_pem)
@@ -197,7 +199,8 @@ async def _serve(settings: config.Config) -> None:
         decisions,
         explainer,
     )
-    server, checks = grpc_server.make_server(services, Gatekeeper(lambda: runtime.cluster))
+    gatekeeper = Gatekeeper(lambda: runtime.cluster, job_tokens, clock)
+    server, checks = grpc_server.make_server(services, gatekeeper)
     port = grpc_server.bind(
         server,
         settings.listen,

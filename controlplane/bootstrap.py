@@ -1,13 +1,18 @@
-"""What is made at first start: the first admin with a key, and the token of an embedded node."""
+"""What is made at first start: the first admin with a key, the secret of job tokens, and the token
+of an embedded node.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import secrets
 from pathlib import Path
 
 from controlplane.config import Config
+from controlplane.domain.errors import FailedPrecondition
 from controlplane.domain.events import NodeTokenCreated, UserCreated
+from controlplane.job_tokens import KEY_BYTES
 from controlplane.private_files import write_private
 from controlplane.rpc.caller import hash_credential
 from controlplane.rpc.user_service import new_credential, new_key
@@ -27,6 +32,27 @@ async def make_first_admin(runtime: Runtime, config: Config) -> None:
     write_private(path, f"{text}\n".encode())
     await runtime.submit(UserCreated(config.admin_name, "", True, key))
     logger.info("made the first admin %s; the key is in %s", config.admin_name, path)
+
+
+def job_token_key(config: Config) -> bytes:
+    """The secret under which tokens of jobs are made: home/control/job-token-key, mode 0600.
+
+    Whoever wants all of them to be worthless removes the file. Raises FailedPrecondition for a
+    damaged one: a new one would take the code from pods that are just starting.
+    """
+    path = config.control / "job-token-key"
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        key = secrets.token_bytes(KEY_BYTES)
+        write_private(path, key)
+    if len(key) != KEY_BYTES:
+        raise FailedPrecondition(
+            f"{path} is damaged: it has {len(key)} bytes, not {KEY_BYTES}. Restore it, or remove "
+            "it to have a new one; pods that are starting then fail to fetch their code.",
+            reason="JOB_TOKEN_KEY_DAMAGED",
+        )
+    return key
 
 
 async def write_embedded_token(runtime: Runtime, config: Config, ca_pem: bytes) -> None:

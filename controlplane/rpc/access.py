@@ -22,6 +22,8 @@ class Access(enum.Enum):
     ADMIN = "admin"
     # A node's daemon with its token.
     NODE = "node"
+    # The same, or a job with the token of its attempt.
+    NODE_OR_JOB = "node or job"
 
 
 _SERVICES: Final[Mapping[str, Mapping[str, Access]]] = {
@@ -95,7 +97,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Access]]] = {
     "riseml.v1.DaemonService": {
         "Session": Access.NODE,
         "AppendLog": Access.NODE,
-        "FetchRevision": Access.NODE,
+        "FetchRevision": Access.NODE_OR_JOB,
         "ServeStorage": Access.NODE,
     },
     "grpc.health.v1.Health": {

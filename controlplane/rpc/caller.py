@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Final
 
 from controlplane.core.cluster import Cluster
 from controlplane.domain.errors import NotFound, PermissionDenied, Unauthenticated
+from controlplane.job_tokens import JobTokens, is_job_token
 from controlplane.rpc.access import Access
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A user, or the daemon of a node (`node_name` set)."""
+    """A user, the daemon of a node (`node_name` set), or a job (`attempt_id` set)."""
 
     name: str = ""
     admin: bool = False
     node_name: str = ""
+    attempt_id: str = ""
 
     def may_see(self, owner: str) -> bool:
         """Whether what belongs to `owner` is open to this caller."""
@@ -28,6 +31,8 @@ class Caller:
         if not self.may_see(owner):
             raise NotFound(f"There is no {what} of yours.", metadata={"name": what})
 
+
+_OF_NODES: Final = (Access.NODE, Access.NODE_OR_JOB)
 
 _caller: ContextVar[Caller] = ContextVar("caller")
 
@@ -46,7 +51,13 @@ def hash_credential(credential: str) -> str:
     return hashlib.sha256(credential.encode()).hexdigest()
 
 
-def identify(cluster: Cluster, authorization: str | None, access: Access) -> Caller:
+def identify(
+    cluster: Cluster,
+    job_tokens: JobTokens,
+    authorization: str | None,
+    access: Access,
+    now: float,
+) -> Caller:
     """The caller behind an `authorization` header, allowed `access`.
 
     Raises Unauthenticated without a valid credential, PermissionDenied when it is not enough.
@@ -57,11 +68,14 @@ def identify(cluster: Cluster, authorization: str | None, access: Access) -> Cal
     if scheme.lower() != "bearer" or not credential:
         raise Unauthenticated(
             "No credential: log in with `riseml user login`, or set RISEML_API_KEY."
-            if access is not Access.NODE
+            if access not in _OF_NODES
             else "No node token: start the daemon with --token-file."
         )
-    digest = hash_credential(credential.strip())
-    if access is Access.NODE:
+    credential = credential.strip()
+    if access is Access.NODE_OR_JOB and is_job_token(credential):
+        return Caller(attempt_id=job_tokens.verify(credential, now))
+    digest = hash_credential(credential)
+    if access in _OF_NODES:
         token = cluster.node_token_by_hash(digest)
         if token is None:
             raise Unauthenticated(

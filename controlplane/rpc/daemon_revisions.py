@@ -1,4 +1,6 @@
-"""Code for nodes: only revisions of attempts that are assigned to the node that asks."""
+"""Code for nodes and jobs: a node gets revisions of attempts that are assigned to it, a job the one
+of its own attempt.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ from collections.abc import AsyncIterator
 
 from controlplane.code.blobs import Blobs
 from controlplane.domain.errors import NotFound
+from controlplane.domain.model import Attempt
 from controlplane.rpc.backend import Backend
+from controlplane.rpc.caller import Caller
 from controlplane.rpc.project_service import ProjectService, blob_chunks, manifest_entries
 from riseml.v1 import daemon_service_pb2 as pb
 
@@ -20,7 +24,7 @@ class DaemonRevisions:
         self._blobs = blobs
 
     async def serve(
-        self, node_name: str, request: pb.FetchRevisionRequest
+        self, caller: Caller, request: pb.FetchRevisionRequest
     ) -> AsyncIterator[pb.FetchRevisionResponse]:
         cluster = self._backend.runtime.cluster
         attempt = cluster.attempts.get(request.attempt_id)
@@ -28,11 +32,12 @@ class DaemonRevisions:
         if (
             attempt is None
             or experiment is None
-            or attempt.node_name != node_name
+            or not _uses(caller, attempt)
             or experiment.revision_id != request.revision_id
         ):
             raise NotFound(
-                f"Attempt {request.attempt_id} on node {node_name} uses no such revision.",
+                f"Attempt {request.attempt_id}, asked for by {_words(caller)}, uses no such "
+                "revision, or is over.",
                 reason="REVISION_NOT_FOUND",
             )
         owner = experiment.user_name
@@ -53,3 +58,17 @@ class DaemonRevisions:
                 yield pb.FetchRevisionResponse(
                     chunk=pb.BlobChunk(sha256=file.sha256 if first else b"", data=data, last=last)
                 )
+
+
+def _uses(caller: Caller, attempt: Attempt) -> bool:
+    """Whether an attempt's code is for this caller.
+
+    A job's token outlives its attempt, so there the attempt has to be live as well.
+    """
+    if caller.attempt_id:
+        return attempt.id == caller.attempt_id and not attempt.state.ended
+    return bool(caller.node_name) and attempt.node_name == caller.node_name
+
+
+def _words(caller: Caller) -> str:
+    return f"job {caller.attempt_id}" if caller.attempt_id else f"node {caller.node_name}"

@@ -1,4 +1,6 @@
-"""DaemonService: for noded only. Each call is served by a part of its own."""
+"""DaemonService: for noded, and for a pod that fetches its code. Each call is served by a part of
+its own.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ class DaemonService(daemon_service_pb2_grpc.DaemonServiceServicer):
     def FetchRevision(
         self, request: pb.FetchRevisionRequest, context: Any
     ) -> AsyncIterator[pb.FetchRevisionResponse]:
-        return self._revisions.serve(current_caller().node_name, request)
+        return self._revisions.serve(current_caller(), request)
 
     def ServeStorage(
         self, request_iterator: AsyncIterator[pb.ServeStorageRequest], context: Any

@@ -11,6 +11,7 @@ import grpc.aio
 
 from controlplane.core.cluster import Cluster
 from controlplane.domain.errors import DomainError, PermissionDenied
+from controlplane.job_tokens import JobTokens
 from controlplane.rpc.access import ACCESS, Access
 from controlplane.rpc.caller import identify, set_caller
 from controlplane.rpc.errors import INTERNAL_MESSAGE, status_code, trailing_metadata
@@ -29,8 +30,12 @@ class Gatekeeper(grpc.aio.ServerInterceptor):
     Handlers are wrapped once per method, not per call.
     """
 
-    def __init__(self, cluster: Callable[[], Cluster]) -> None:
+    def __init__(
+        self, cluster: Callable[[], Cluster], job_tokens: JobTokens, now: Callable[[], float]
+    ) -> None:
         self._cluster = cluster
+        self._job_tokens = job_tokens
+        self._now = now
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(
@@ -56,7 +61,7 @@ class Gatekeeper(grpc.aio.ServerInterceptor):
         for key, value in context.invocation_metadata() or ():
             if key == "authorization":
                 authorization = value
-        set_caller(identify(self._cluster(), authorization, access))
+        set_caller(identify(self._cluster(), self._job_tokens, authorization, access, self._now()))
 
     def _wrap(self, inner: Any, access: Access | None) -> Any:
         codec = {

@@ -368,7 +368,7 @@ class FetchRevisionRequest(_message.Message):
     HAVE_SHA256_FIELD_NUMBER: _builtins.int
     revision_id: _builtins.str
     attempt_id: _builtins.str
-    """The attempt that needs it; it must be assigned to this node."""
+    """The attempt that needs it; it must be assigned to this node, or be the one of the token."""
     manifest_only: _builtins.bool
     """Only the manifest, to see which of its blobs are cached already."""
     @_builtins.property

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DaemonServiceStub:
-    """For noded only, with a node's token.
+    """For noded only, with a node's token; FetchRevision for pods of jobs as well.
     """
 
     def __init__(self, channel):
@@ -58,7 +58,7 @@ class DaemonServiceStub:
 
 
 class DaemonServiceServicer:
-    """For noded only, with a node's token.
+    """For noded only, with a node's token; FetchRevision for pods of jobs as well.
     """
 
     def Session(self, request_iterator, context):
@@ -78,7 +78,8 @@ class DaemonServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FetchRevision(self, request, context):
-        """Manifest and content of a revision that an attempt on this node uses. Blobs the node has are not sent.
+        """Manifest and content of a revision that an attempt on this node uses. Blobs the node has are not sent. A pod
+        without a daemon fetches its own with the token of its attempt.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,7 +124,7 @@ def add_DaemonServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DaemonService:
-    """For noded only, with a node's token.
+    """For noded only, with a node's token; FetchRevision for pods of jobs as well.
     """
 
     @staticmethod

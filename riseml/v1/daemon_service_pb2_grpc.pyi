@@ -13,7 +13,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DaemonServiceStub:
-    """For noded only, with a node's token."""
+    """For noded only, with a node's token; FetchRevision for pods of jobs as well."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Session: _aio.StreamStreamMultiCallable[_daemon_service_pb2.SessionRequest, _daemon_service_pb2.SessionResponse]
@@ -24,12 +24,14 @@ class DaemonServiceStub:
     AppendLog: _aio.StreamStreamMultiCallable[_daemon_service_pb2.AppendLogRequest, _daemon_service_pb2.AppendLogResponse]
     """Bytes of logs at offsets; accepted only at the archive's end, which each answer names."""
     FetchRevision: _aio.UnaryStreamMultiCallable[_daemon_service_pb2.FetchRevisionRequest, _daemon_service_pb2.FetchRevisionResponse]
-    """Manifest and content of a revision that an attempt on this node uses. Blobs the node has are not sent."""
+    """Manifest and content of a revision that an attempt on this node uses. Blobs the node has are not sent. A pod
+    without a daemon fetches its own with the token of its attempt.
+    """
     ServeStorage: _aio.StreamStreamMultiCallable[_daemon_service_pb2.ServeStorageRequest, _daemon_service_pb2.ServeStorageResponse]
     """Kept open by the daemon; the control plane sends file operations, the daemon answers each by its id."""
 
 class DaemonServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For noded only, with a node's token."""
+    """For noded only, with a node's token; FetchRevision for pods of jobs as well."""
 
     @_abc_1.abstractmethod
     def Session(
@@ -56,7 +58,9 @@ class DaemonServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _daemon_service_pb2.FetchRevisionRequest,
         context: _aio.ServicerContext[_daemon_service_pb2.FetchRevisionRequest, _abc.AsyncIterator[_daemon_service_pb2.FetchRevisionResponse]],
     ) -> _abc.AsyncIterator[_daemon_service_pb2.FetchRevisionResponse]:
-        """Manifest and content of a revision that an attempt on this node uses. Blobs the node has are not sent."""
+        """Manifest and content of a revision that an attempt on this node uses. Blobs the node has are not sent. A pod
+        without a daemon fetches its own with the token of its attempt.
+        """
 
     @_abc_1.abstractmethod
     def ServeStorage(

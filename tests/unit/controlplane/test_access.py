@@ -6,7 +6,11 @@ import importlib
 import pkgutil
 
 import riseml.v1
+from controlplane.core.cluster import Cluster
+from controlplane.domain.errors import Unauthenticated
+from controlplane.job_tokens import JobTokens
 from controlplane.rpc.access import ACCESS, Access
+from controlplane.rpc.caller import Caller, identify
 from controlplane.rpc.server import SERVICE_NAMES
 
 
@@ -38,4 +42,21 @@ def test_only_health_is_open_to_anyone() -> None:
 
 def test_daemons_and_users_have_apart_apis() -> None:
     for method, access in ACCESS.items():
-        assert (access is Access.NODE) == method.startswith("/riseml.v1.DaemonService/")
+        of_daemons = access in (Access.NODE, Access.NODE_OR_JOB)
+        assert of_daemons == method.startswith("/riseml.v1.DaemonService/")
+
+
+def test_a_jobs_token_opens_its_code_and_nothing_else() -> None:
+    tokens = JobTokens(bytes(32))
+    header = f"Bearer {tokens.issue('ana.17.train.1-1', 100.0)}"
+    opened = set()
+    for method, access in ACCESS.items():
+        if access is Access.ANYONE:
+            continue
+        try:
+            caller = identify(Cluster(), tokens, header, access, now=50.0)
+        except Unauthenticated:
+            continue
+        assert caller == Caller(attempt_id="ana.17.train.1-1")
+        opened.add(method)
+    assert opened == {"/riseml.v1.DaemonService/FetchRevision"}

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from controlplane import config
-from controlplane.bootstrap import write_embedded_token
+from controlplane.bootstrap import job_token_key, write_embedded_token
+from controlplane.domain.errors import FailedPrecondition
 from controlplane.launch.daemon import DaemonLauncher
 from controlplane.runtime import Runtime
 from controlplane.scheduler.cycle import schedule
@@ -44,3 +45,22 @@ async def test_embedded_node_keeps_its_token_and_learns_whether_there_is_tls(
     assert written(tmp_path) == first | {"ca_pem": None}
     await write_embedded_token(runtime, settings, b"another")
     assert written(tmp_path) == first | {"ca_pem": "another"}
+
+
+def test_the_key_of_job_tokens_is_made_once_and_is_private(tmp_path: Path) -> None:
+    settings = config.parse(["--home", str(tmp_path)])
+    settings.control.mkdir()
+    key = job_token_key(settings)
+    assert job_token_key(settings) == key
+    path = settings.control / "job-token-key"
+    assert path.read_bytes() == key and path.stat().st_mode & 0o777 == 0o600
+    path.unlink()
+    assert job_token_key(settings) != key
+
+
+def test_a_damaged_key_of_job_tokens_is_not_replaced_in_silence(tmp_path: Path) -> None:
+    settings = config.parse(["--home", str(tmp_path)])
+    settings.control.mkdir()
+    (settings.control / "job-token-key").write_bytes(b"short")
+    with pytest.raises(FailedPrecondition, match="damaged"):
+        job_token_key(settings)
