@@ -31,7 +31,8 @@ from noded.errors import BuildFailed, StartFailed
 from noded.model import Report
 from noded.preparation import Launch, Preparation
 from noded.reconcile import StopOrder
-from noded.revisions import RevisionCache, TreeFile
+from noded.revisions import RevisionCache
+from noded.trees import TreeFile
 from noded.uids import Identity
 from riseml.v1 import daemon_pb2
 

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from noded.model import AttemptPhase, Report
 from noded.reconcile import Desired
-from noded.revisions import TreeFile
+from noded.trees import TreeFile
 from riseml.files.area import FileEntry
 from riseml.v1 import (
     daemon_pb2,

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from noded.errors import BuildFailed
-from noded.revisions import TreeFile
+from noded.trees import TreeFile
 from noded.uids import Identity, can_reach, write_durably
 
 KEY_LENGTH: Final = 20

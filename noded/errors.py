@@ -31,6 +31,17 @@ class CodeFetchFailed(StartFailed):
     reason = "CODE_FETCH_FAILED"
 
 
+class RevisionRefused(CodeFetchFailed):
+    """The control plane does not give the revision to this attempt, now or later."""
+
+
+class CredentialRefused(ConnectionError):
+    """The control plane does not know who asks.
+
+    For a daemon no more than the end of its session, which it opens again or is told why not.
+    """
+
+
 class BuildFailed(StartFailed):
     """The environment could not be prepared."""
 

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import riseml
 from noded.environments import find_python
 from noded.errors import BuildFailed, StartFailed
+from noded.sdk import install_sdk
 from noded.uids import Identity, can_reach
 from riseml.spec.environment import JobPlace, Member, job_environment, mpi_hostfile
 from riseml.spec.errors import InvalidId
@@ -71,7 +71,7 @@ class JobBase:
         self.python = python
         self._separate = separate
         self._daemon = environment
-        self._sdk = _install_sdk(node_directory / "sdk")
+        self._sdk = install_sdk(node_directory / "sdk")
         self._passed = {k: v for k, v in environment.items() if _passes(k)}
         pip_configuration = self._copy_pip_configuration(node_directory / "pip.conf")
         if pip_configuration:
@@ -149,19 +149,6 @@ def _passes(name: str) -> bool:
     if _NOT_PASSED.fullmatch(name):
         return False
     return name in _PASSED_NAMES or name.startswith(_PASSED_PREFIXES)
-
-
-def _install_sdk(directory: Path) -> str:
-    """A copy of what `import riseml` needs in a job, away from the daemon's own packages."""
-    package = directory / "riseml"
-    package.mkdir(parents=True, exist_ok=True)
-    source = Path(riseml.__file__).parent
-    for name in ("__init__.py", "results.py"):
-        temporary = package / f".{name}"
-        shutil.copyfile(source / name, temporary)
-        os.chmod(temporary, 0o644)
-        os.rename(temporary, package / name)
-    return str(directory)
 
 
 def order_variables(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
 
 from noded.convert import tree_of
-from noded.errors import CodeFetchFailed
-from noded.revisions import BlobPiece, TreeFile
-from noded.session import Metadata
+from noded.errors import CredentialRefused, RevisionRefused
+from noded.trees import BlobPiece, TreeFile
 from riseml.v1 import daemon_service_pb2
 from riseml.v1.daemon_service_pb2_grpc import DaemonServiceStub
+
+if TYPE_CHECKING:
+    from noded.session import Metadata
 
 _FOR_GOOD: Final = frozenset(
     {
@@ -78,7 +80,9 @@ class GrpcRevisionSource:
         except grpc.aio.AioRpcError as error:
             problem = f"{error.code().name}: {error.details()}"
             if error.code() in _FOR_GOOD:
-                raise CodeFetchFailed(f"the control plane refuses the code: {problem}") from error
+                raise RevisionRefused(f"the control plane refuses the code: {problem}") from error
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                raise CredentialRefused(problem) from error
             raise ConnectionError(problem) from error
         except asyncio.CancelledError:
             task = asyncio.current_task()

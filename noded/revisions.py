@@ -9,60 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import fcntl
-import hashlib
 import os
-import secrets
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-from noded.errors import CodeFetchFailed, NoSpaceLeft, StartFailed
+from noded.blobs import BlobFolder, clone_or_copy, disk_error
+from noded.errors import CodeFetchFailed
+from noded.trees import RevisionSource, TreeFile, checked_tree
 from noded.uids import Identity
-from riseml.files.errors import InvalidPath
-from riseml.files.paths import parse_path
 
-_FICLONE: Final = 0x40049409
-_COPY_BYTES: Final = 8 << 20
 FETCH_TRIES: Final = 5
 MAX_IDLE_TREES: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class TreeFile:
-    """One file of a revision."""
-
-    path: str
-    executable: bool
-    size_bytes: int
-    sha256: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class BlobPiece:
-    """A piece of a blob on its way here; `sha256` is set on a blob's first piece."""
-
-    sha256: bytes
-    data: bytes
-    last: bool
-
-
-class RevisionSource(Protocol):
-    """Where revisions come from."""
-
-    async def manifest(self, revision_id: str, attempt_id: str) -> tuple[TreeFile, ...]:
-        """Raises CodeFetchFailed when it is refused for good, ConnectionError when trying again
-        may help."""
-        ...
-
-    def blobs(
-        self, revision_id: str, attempt_id: str, have: Iterable[bytes]
-    ) -> AsyncIterator[BlobPiece]:
-        """All blobs but those in `have`. Raises as `manifest`."""
-        ...
 
 
 class RevisionCache:
@@ -78,7 +37,7 @@ class RevisionCache:
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._root = root
-        self._blobs = root / "blobs"
+        self._blobs = BlobFolder(root / "blobs")
         self._source = source
         self._max_bytes = max_bytes
         self._wait = wait
@@ -95,7 +54,7 @@ class RevisionCache:
             if marker.read_text() == boot_id:
                 return
         shutil.rmtree(self._root, ignore_errors=True)
-        self._blobs.mkdir(parents=True, mode=0o700)
+        self._blobs.directory.mkdir(parents=True, mode=0o700)
         marker.write_text(boot_id)
 
     @contextlib.asynccontextmanager
@@ -116,7 +75,7 @@ class RevisionCache:
     async def _tree(self, revision_id: str, attempt_id: str) -> tuple[TreeFile, ...]:
         while True:
             tree = self._trees.get(revision_id)
-            if tree is not None and self._missing(tree) == []:
+            if tree is not None and self._blobs.missing(tree) == []:
                 return tree
             task = self._fetching.get(revision_id)
             ours = task is None
@@ -140,7 +99,7 @@ class RevisionCache:
             except ConnectionError as error:
                 problem = str(error)
             except OSError as error:
-                raise _disk_error(error) from error
+                raise disk_error(error) from error
             await self._wait(min(5.0, 0.2 * 2**tries))
         raise CodeFetchFailed(f"the code of revision {revision_id[:12]} did not arrive: {problem}")
 
@@ -149,15 +108,10 @@ class RevisionCache:
         if tree is None:
             tree = checked_tree(await self._source.manifest(revision_id, attempt_id))
             self._remember(revision_id, tree)
-        missing = self._missing(tree)
+        missing = self._blobs.missing(tree)
         if missing:
             await asyncio.to_thread(self._make_room, sum(f.size_bytes for f in missing))
-            absent = {f.sha256 for f in missing}
-            have = sorted({f.sha256 for f in tree} - absent)
-            await self._receive(self._source.blobs(revision_id, attempt_id, have), absent)
-            still = self._missing(tree)
-            if still:
-                raise ConnectionError(f"{len(still)} files are missing, {still[0].path} among them")
+            await self._blobs.fetch(self._source, revision_id, attempt_id, tree)
         return tree
 
     def _remember(self, revision_id: str, tree: tuple[TreeFile, ...]) -> None:
@@ -166,48 +120,9 @@ class RevisionCache:
             del self._trees[known]
         self._trees[revision_id] = tree
 
-    async def _receive(self, pieces: AsyncIterator[BlobPiece], wanted: set[bytes]) -> None:
-        temporary = self._blobs / f"incoming-{secrets.token_hex(8)}"
-        digest, sha256, fd = hashlib.sha256(), b"", -1
-        try:
-            async for piece in pieces:
-                if piece.sha256:
-                    sha256, digest = piece.sha256, hashlib.sha256()
-                    if fd >= 0:
-                        os.close(fd)
-                    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                if fd < 0 or sha256 not in wanted:
-                    raise CodeFetchFailed("the control plane sent a file that was not asked for")
-                digest.update(piece.data)
-                _write_all(fd, piece.data)
-                if piece.last:
-                    os.close(fd)
-                    fd = -1
-                    if digest.digest() != sha256:
-                        raise ConnectionError(f"file {sha256.hex()[:12]} arrived damaged")
-                    os.rename(temporary, self._blob(sha256))
-        finally:
-            if fd >= 0:
-                os.close(fd)
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
-
-    def _missing(self, tree: tuple[TreeFile, ...]) -> list[TreeFile]:
-        missing = []
-        for file in tree:
-            try:
-                if os.stat(self._blob(file.sha256)).st_size != file.size_bytes:
-                    missing.append(file)
-            except FileNotFoundError:
-                missing.append(file)
-        return missing
-
-    def _blob(self, sha256: bytes) -> str:
-        return f"{self._blobs}/{sha256.hex()}"
-
     def read(self, file: TreeFile) -> bytes:
         """The content of a file that is held."""
-        with open(self._blob(file.sha256), "rb") as blob:
+        with open(self._blobs.path(file.sha256), "rb") as blob:
             return blob.read()
 
     def copy(self, tree: tuple[TreeFile, ...], target: Path, identity: Identity) -> None:
@@ -224,11 +139,11 @@ class RevisionCache:
             for file in tree:
                 self._make_parents(target, file.path, made, identity)
                 self._copy_file(file, f"{target}/{file.path}", identity)
-                os.utime(self._blob(file.sha256))
+                os.utime(self._blobs.path(file.sha256))
             if identity.separate:
                 os.chown(target, identity.uid, identity.gid)
         except OSError as error:
-            raise _disk_error(error) from error
+            raise disk_error(error) from error
 
     def _make_parents(self, target: Path, path: str, made: set[str], identity: Identity) -> None:
         parent = path.rpartition("/")[0]
@@ -241,7 +156,7 @@ class RevisionCache:
         made.add(parent)
 
     def _copy_file(self, file: TreeFile, to: str, identity: Identity) -> None:
-        source = os.open(self._blob(file.sha256), os.O_RDONLY | os.O_CLOEXEC)
+        source = os.open(self._blobs.path(file.sha256), os.O_RDONLY | os.O_CLOEXEC)
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             target = os.open(to, flags, 0o755 if file.executable else 0o644)
@@ -259,7 +174,7 @@ class RevisionCache:
         held = {f.sha256.hex() for r in list(self._users) for f in self._trees.get(r, ())}
         found = []
         total = needed_bytes
-        for entry in os.scandir(self._blobs):
+        for entry in os.scandir(self._blobs.directory):
             status = entry.stat(follow_symlinks=False)
             total += status.st_size
             if entry.name not in held:
@@ -267,49 +182,5 @@ class RevisionCache:
         for _, size, name in sorted(found):
             if total <= self._max_bytes:
                 break
-            os.unlink(self._blobs / name)
+            os.unlink(self._blobs.directory / name)
             total -= size
-
-
-def checked_tree(files: Iterable[TreeFile]) -> tuple[TreeFile, ...]:
-    """The manifest's files, once all of their paths are known to stay in the tree. Raises
-    CodeFetchFailed."""
-    tree = tuple(files)
-    seen: set[str] = set()
-    for file in tree:
-        try:
-            parts = parse_path(file.path)
-        except InvalidPath as error:
-            raise CodeFetchFailed(f"the revision has a path that is refused: {error}") from error
-        if not parts or "/".join(parts) != file.path or file.path in seen or len(file.sha256) != 32:
-            raise CodeFetchFailed(f"the revision's manifest is malformed at {file.path!r}")
-        seen.add(file.path)
-    return tree
-
-
-def clone_or_copy(source: int, target: int, size_bytes: int) -> None:
-    """Fills an empty file from another: shared blocks where the file system can, copied bytes
-    elsewhere."""
-    if not size_bytes:
-        return
-    with contextlib.suppress(OSError):
-        fcntl.ioctl(target, _FICLONE, source)
-        return
-    done = 0
-    while done < size_bytes:
-        count = os.sendfile(target, source, done, min(_COPY_BYTES, size_bytes - done))
-        if not count:
-            raise OSError(errno.EIO, "the cached file is shorter than it should be")
-        done += count
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _disk_error(error: OSError) -> StartFailed:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpaceLeft(f"no space for the code on this node: {error.strerror}")
-    return CodeFetchFailed(f"the code could not be put in place: {error}")

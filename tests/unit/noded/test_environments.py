@@ -8,7 +8,7 @@ import pytest
 
 from noded.environments import Environments, environment_key, find_python, named_files, tree_size
 from noded.errors import BuildFailed
-from noded.revisions import TreeFile
+from noded.trees import TreeFile
 from noded.uids import Identity
 
 ME = Identity(os.getuid(), os.getgid(), separate=False)

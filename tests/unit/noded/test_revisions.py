@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from noded.errors import CodeFetchFailed
-from noded.revisions import BlobPiece, RevisionCache, TreeFile
+from noded.revisions import RevisionCache
+from noded.trees import BlobPiece, TreeFile
 from noded.uids import Identity
 
 ME = Identity(os.getuid(), os.getgid(), separate=False)
