@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from riseml.v1 import daemon_pb2, daemon_service_pb2, telemetry_pb2
+from riseml.v1 import daemon_pb2, daemon_service_pb2, job_pb2, telemetry_pb2
 from tests.integration.cluster import Cluster
 
 
@@ -45,6 +45,13 @@ class ScriptedDaemon:
         """How the node is."""
         sample = telemetry_pb2.NodeSample(node_name=self.name)
         self._said.put(daemon_service_pb2.SessionRequest(sample=sample))
+
+    def end(self, attempt_id: str) -> None:
+        """That an attempt has ended well."""
+        report = daemon_pb2.AttemptReport(
+            attempt_id=attempt_id, state=job_pb2.ATTEMPT_STATE_EXITED, exit_code=0
+        )
+        self._said.put(daemon_service_pb2.SessionRequest(attempt=report))
 
     def close(self) -> None:
         self._said.put(None)

@@ -4,8 +4,6 @@ apart.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,12 +13,12 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-import riseml.v1
 from controlplane.rpc.access import ACCESS, Access
 from riseml import errors
 from riseml.client import Client
 from riseml.v1 import state_pb2
 from tests.integration.cluster import Cluster, running_cluster, spec, submit
+from tests.integration.empty_calls import Method, call_empty, methods
 
 
 @pytest.fixture(scope="module")
@@ -44,48 +42,10 @@ def user(cluster: Cluster, name: str) -> Client:
     return cluster.client_as(name, created.api_key)
 
 
-def methods() -> list[tuple[str, bool, bool]]:
-    """Every method of the contract: path, whether requests and answers are streams."""
-    found = []
-    for module in pkgutil.iter_modules(riseml.v1.__path__):
-        if module.name.endswith("_pb2"):
-            descriptor = importlib.import_module(f"riseml.v1.{module.name}").DESCRIPTOR
-            for service in descriptor.services_by_name.values():
-                found += [
-                    (f"/{service.full_name}/{m.name}", m.client_streaming, m.server_streaming)
-                    for m in service.methods
-                ]
-    return found
-
-
-def call_empty(
-    connection: grpc.Channel, method: tuple[str, bool, bool], key: str | None
-) -> tuple[grpc.StatusCode, bytes]:
-    """Calls a method with an empty request: the code, and the rich status behind it."""
-    # Raw bytes in and out: the stubs of grpcio know no calls without serializers.
-    channel: Any = connection
-    path, streams_in, streams_out = method
-    metadata = (("authorization", f"Bearer {key}"),) if key is not None else ()
-    try:
-        if streams_in and streams_out:
-            list(channel.stream_stream(path)(iter(()), timeout=10, metadata=metadata))
-        elif streams_in:
-            channel.stream_unary(path)(iter(()), timeout=10, metadata=metadata)
-        elif streams_out:
-            next(iter(channel.unary_stream(path)(b"", timeout=2, metadata=metadata)), None)
-        else:
-            channel.unary_unary(path)(b"", timeout=10, metadata=metadata)
-    except grpc.RpcError as error:
-        trailing: Any = error.trailing_metadata() or ()
-        details = dict(trailing).get("grpc-status-details-bin", b"")
-        return error.code(), details
-    return grpc.StatusCode.OK, b""
-
-
 @pytest.mark.parametrize("method", methods(), ids=lambda m: m[0].rpartition(".")[2])
 @pytest.mark.parametrize("key", [None, "riseml_wrong", ""])
 def test_no_call_is_answered_without_a_valid_credential(
-    cluster: Cluster, method: tuple[str, bool, bool], key: str | None
+    cluster: Cluster, method: Method, key: str | None
 ) -> None:
     with grpc.insecure_channel(cluster.address) as channel:
         code, details = call_empty(channel, method, key)
@@ -117,9 +77,7 @@ def test_health_is_served_to_anyone_and_reflection_to_users(cluster: Cluster) ->
     [m for m in methods() if ACCESS[m[0]] is Access.ADMIN],
     ids=lambda m: m[0].rpartition(".")[2],
 )
-def test_users_may_not_do_what_admins_do(
-    cluster: Cluster, ana: Client, method: tuple[str, bool, bool]
-) -> None:
+def test_users_may_not_do_what_admins_do(cluster: Cluster, ana: Client, method: Method) -> None:
     with grpc.insecure_channel(cluster.address) as channel:
         code, _ = call_empty(channel, method, ana.credentials.api_key)
     assert code is grpc.StatusCode.PERMISSION_DENIED
@@ -129,7 +87,7 @@ def test_users_may_not_do_what_admins_do(
     "method", [m for m in methods() if ACCESS[m[0]] is Access.NODE], ids=lambda m: m[0][-12:]
 )
 def test_users_keys_open_nothing_of_the_daemons_and_node_tokens_nothing_of_the_users(
-    cluster: Cluster, method: tuple[str, bool, bool]
+    cluster: Cluster, method: Method
 ) -> None:
     token = cluster.client().nodes.create_token("n7").token
     with grpc.insecure_channel(cluster.address) as channel:
