@@ -38,6 +38,7 @@ lock: ## Resolve the locks anew from pyproject.toml (needs uv)
 	@command -v uv > /dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	$(LOCK) --extra dev -o requirements/dev.lock pyproject.toml
 	$(LOCK) --extra all --extra kubernetes --extra postgres -c requirements/dev.lock -o requirements/run.lock pyproject.toml
+	echo hatchling | $(LOCK) -c requirements/dev.lock -o requirements/build.lock -
 
 LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"
