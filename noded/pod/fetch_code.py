@@ -115,7 +115,8 @@ async def _fetch(settings: FetchSettings) -> None:
         serving.cancel()
         await channel.close()
     size = megabytes(sum(file.size_bytes for file in tree))
-    say(f"{len(tree)} files ({size}) are in place after {time.monotonic() - started:.1f} s")
+    seconds = time.monotonic() - started
+    say(f"the code is in place after {seconds:.1f} s: files {len(tree)}, {size}")
 
 
 def _write_configuration(settings: FetchSettings, directory: Path) -> None:

@@ -160,7 +160,7 @@ def test_a_pod_gets_its_code_the_sdk_and_the_configuration(pod: Pod, held: Held)
     assert pod.files() == held.files
     assert os.access(pod.code / "lib" / "run.sh", os.X_OK)
     assert not os.access(pod.code / "train.py", os.X_OK)
-    assert "4 files" in said.splitlines()[-1]
+    assert "files 4" in said.splitlines()[-1]
     assert yaml.safe_load((pod.output / "riseml-configuration.yml").read_text()) == {
         "project": "digits"
     }
