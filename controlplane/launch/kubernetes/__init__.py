@@ -1,0 +1,1 @@
+"""Launches jobs as pods of a Kubernetes cluster."""
