@@ -35,6 +35,8 @@ class Fault:
     reset: bool = False
     acted: bool = False
     """The reset comes after the request was acted upon: the answer is lost."""
+    skip: int = 0
+    """So many requests go well before it."""
     hold: asyncio.Event | None = None
     """The answer waits for it."""
 
@@ -177,6 +179,9 @@ class FakeApi(FakeObjects):
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             return refused(401, "Unauthorized", "who is that?")
         fault = next((fault for fault in self.faults if fault.verb == verb), None)
+        if fault is not None and fault.skip:
+            fault.skip -= 1
+            fault = None
         if fault is not None:
             self.faults.remove(fault)
             if fault.hold is not None:
