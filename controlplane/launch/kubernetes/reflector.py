@@ -143,7 +143,7 @@ class Reflector:
         watch cannot tell, such as a cluster whose storage was restored from a backup."""
         self._api = api
         self._kind = kind
-        self._namespace = namespace
+        self.namespace = namespace
         self._label_selector = label_selector
         self._field_selector = field_selector
         self._on_change = on_change
@@ -216,7 +216,7 @@ class Reflector:
         while True:
             page = await self._api.list_page(
                 self._kind,
-                namespace=self._namespace,
+                namespace=self.namespace,
                 label_selector=self._label_selector,
                 field_selector=self._field_selector,
                 limit=limit,
@@ -247,7 +247,7 @@ class Reflector:
         began, events_seen = self._clock(), 0
         async with self._api.watch(
             self._kind,
-            namespace=self._namespace,
+            namespace=self.namespace,
             label_selector=self._label_selector,
             field_selector=self._field_selector,
             resource_version=version,
