@@ -300,8 +300,9 @@ def test_the_password_of_the_database_comes_from_its_secret_only(chart: Chart) -
     (password,) = [entry for entry in container["env"] if entry["name"] == "PGPASSWORD"]
     assert password["valueFrom"] == {"secretKeyRef": {"name": "riseml-db", "key": "db-password"}}
     assert not any(manifest["kind"] == "Secret" for manifest in manifests)
-    with pytest.raises(Refused, match=r"store\.url holds a password"):
-        chart.render(None, "store.url=postgresql://riseml:secret@db.example.org/riseml")
+    for url in ("postgresql://riseml:secret@db/riseml", "postgresql://db/riseml?password=secret"):
+        with pytest.raises(Refused, match=r"store\.url holds a password"):
+            chart.render(None, f"store.url={url}")
 
 
 def test_a_network_policy_lets_in_jobs_and_the_test(chart: Chart) -> None:
@@ -315,6 +316,24 @@ def test_a_network_policy_lets_in_jobs_and_the_test(chart: Chart) -> None:
     assert ports == [53, 53, 443, 6443, 6432]
     labels = one(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
     assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+@pytest.mark.parametrize(
+    ("url", "ports"),
+    [
+        ("postgresql://riseml@db.example.org/riseml", [5432]),
+        ("postgresql://db.example.org:6432?target_session_attrs=any", [6432]),
+        ("postgresql://riseml@[2001:db8::1]/riseml", [5432]),
+        (r"postgresql://riseml@one:6001\,two:6002\,three/riseml", [6001, 6002, 5432]),
+    ],
+)
+def test_a_network_policy_lets_out_to_every_host_of_the_database(
+    chart: Chart, url: str, ports: list[int]
+) -> None:
+    wanted = ("networkPolicy.enabled=true", "networkPolicy.egress.enabled=true")
+    manifests = chart.render(None, f"store.url={url}", *wanted)
+    rules = one(manifests, "NetworkPolicy")["spec"]["egress"]
+    assert [port["port"] for port in rules[-1]["ports"]] == ports
 
 
 # ---- what is refused ------------------------------------------------------------------------

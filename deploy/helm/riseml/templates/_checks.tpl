@@ -1,7 +1,7 @@
 {{/* What the schema cannot say: values that contradict each other. The Deployment includes this first. */}}
 
 {{- define "riseml.checks" -}}
-{{- if regexMatch "^[a-z]+://[^@/]*:[^@/]*@" .Values.store.url -}}
+{{- if regexMatch "^[a-z]+://[^@/]*:[^@/]*@|[?&]password=" .Values.store.url -}}
 {{- fail "store.url holds a password, and would show it in a ConfigMap: leave it out there and name its Secret in store.existingSecret." -}}
 {{- end -}}
 {{- if and .Values.store.existingSecret (not .Values.store.url) -}}
