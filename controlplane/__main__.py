@@ -33,9 +33,11 @@ from controlplane.freshness import Freshness
 from controlplane.idleness import Idleness
 from controlplane.job_tokens import JobTokens
 from controlplane.launch.daemon import DaemonLauncher
+from controlplane.launch.kubernetes.launcher import KubernetesLauncher
 from controlplane.leases import Leases
 from controlplane.logs.archive import Archive
 from controlplane.logs.broker import Broker
+from controlplane.logs.writer import ArchiveWriter
 from controlplane.private_files import write_private
 from controlplane.retention import remove_old_logs
 from controlplane.rpc import server as grpc_server
@@ -153,7 +155,10 @@ async def _serve(settings: config.Config) -> None:
 
     (settings.control / "db").mkdir(exist_ok=True, mode=0o700)
     store = open_store(settings.store_url)
-    launcher = DaemonLauncher()
+    daemons = DaemonLauncher()
+    launcher: DaemonLauncher | KubernetesLauncher = daemons
+    if settings.kubernetes is not None:
+        launcher = KubernetesLauncher(settings.kubernetes, store.cluster_id())
     clock = SteadyClock()
     planner = _Planner()
     runtime = Runtime(
@@ -174,6 +179,8 @@ async def _serve(settings: config.Config) -> None:
     freshness = Freshness(settings.late_seconds)
     idleness = Idleness(settings.late_seconds)
     archive = Archive(settings.control / "logs")
+    writer = ArchiveWriter(archive)
+    broker = Broker()
     await bootstrap.make_first_admin(runtime, settings)
     job_tokens = JobTokens(bootstrap.job_token_key(settings))
     if settings.embedded_node:
@@ -186,15 +193,17 @@ async def _serve(settings: config.Config) -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     backend = Backend(runtime, store)
     explainer = Explainer(backend, SchedulerTrials(), decisions, now=clock)
-    services, daemon_logs = _services(
+    services = _services(
         settings,
         backend,
         store,
-        launcher,
+        daemons,
         leases,
         freshness,
         idleness,
         archive,
+        writer,
+        broker,
         identity,
         decisions,
         explainer,
@@ -223,6 +232,20 @@ async def _serve(settings: config.Config) -> None:
     if settings.log_retention_days > 0:
         retention = _keep_retention(store, archive, settings.log_retention_days)
         timers.append(asyncio.create_task(retention))
+    if settings.kubernetes is not None and isinstance(launcher, KubernetesLauncher):
+        from controlplane.pods import ArchiveSink, RuntimeFacts, serve_pods
+
+        serving = serve_pods(
+            launcher,
+            settings.kubernetes.kubeconfig,
+            runtime,
+            RuntimeFacts(runtime, job_tokens, clock),
+            ArchiveSink(archive, writer, broker),
+            leases,
+            identity.ca_pem.decode() if identity else "",
+            settings.lease_seconds,
+        )
+        timers.append(asyncio.create_task(serving))
     stopped = asyncio.create_task(stop.wait())
     # None of them ends by itself: one that does has failed, and all of it stops, loudly.
     await asyncio.wait({stopped, running, *timers}, return_when=asyncio.FIRST_COMPLETED)
@@ -237,7 +260,7 @@ async def _serve(settings: config.Config) -> None:
         await running
         await asyncio.gather(*failed)
     finally:
-        daemon_logs.close()
+        writer.close()
         archive.close()
         explainer.close()
         backend.close()
@@ -248,6 +271,7 @@ async def _serve(settings: config.Config) -> None:
 def _times(settings: config.Config) -> Settings:
     """A shim that stops by itself does so before its node is LOST, with time to be done."""
     return Settings(
+        launcher=settings.launcher,
         contact_timeout_seconds=settings.lease_seconds / 2,
         lost_margin_seconds=settings.lease_seconds / 2,
         probation_seconds=settings.probation_seconds,
@@ -259,17 +283,18 @@ def _services(
     settings: config.Config,
     backend: Backend,
     store: Store,
-    launcher: DaemonLauncher,
+    daemons: DaemonLauncher,
     leases: Leases,
     freshness: Freshness,
     idleness: Idleness,
     archive: Archive,
+    writer: ArchiveWriter,
+    broker: Broker,
     identity: object,
     decisions: DecisionLog,
     explainer: Explainer,
-) -> tuple[grpc_server.Services, DaemonLogs]:
+) -> grpc_server.Services:
     fingerprint: str = getattr(identity, "ca_fingerprint", "")
-    broker = Broker()
     blobs = Blobs(settings.control / "blobs")
     blobs.remove_partials()
     telemetry = Telemetry(
@@ -279,10 +304,9 @@ def _services(
     projects = ProjectService(backend, blobs)
     cluster_id = store.cluster_id()
     times = SessionTimes(settings.heartbeat_seconds, settings.lease_seconds)
-    daemon_logs = DaemonLogs(backend, archive, broker)
     log_readers = ThreadPoolExecutor(2, thread_name_prefix="log-reader")
     facts = SystemFacts(
-        metadata.version("riseml-platform"), cluster_id, (launcher.name,), settings.tls
+        metadata.version("riseml-platform"), cluster_id, (settings.launcher,), settings.tls
     )
     services = grpc_server.Services(
         users=UserService(backend),
@@ -298,14 +322,14 @@ def _services(
         system=SystemService(backend, facts, decisions),
         daemons=DaemonService(
             DaemonSessions(
-                backend.runtime, launcher, leases, freshness, idleness, telemetry, cluster_id, times
+                backend.runtime, daemons, leases, freshness, idleness, telemetry, cluster_id, times
             ),
-            daemon_logs,
+            DaemonLogs(backend, archive, writer, broker),
             DaemonRevisions(backend, projects, blobs),
             storage,
         ),
     )
-    return services, daemon_logs
+    return services
 
 
 async def _replan(runtime: Runtime) -> None:

@@ -7,11 +7,17 @@ import dataclasses
 import math
 import socket
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from controlplane.core.settings import LauncherName
+from controlplane.launch.kubernetes.settings import (
+    KubernetesSettings,
+    SettingsError,
+    read_settings,
+)
 from riseml.spec.errors import InvalidName
 from riseml.spec.ids import check_user_name
 
@@ -55,6 +61,10 @@ class Config:
     tls_names: tuple[str, ...] = ()
     # Writes the token of a node on this host at start (`riseml up`).
     embedded_node: str = ""
+    # How jobs run: `daemon`, as processes of noded, or `kubernetes`, as pods.
+    launcher: LauncherName = "daemon"
+    # The table [kubernetes] of the file; needed for that launcher, and without effect otherwise.
+    kubernetes: KubernetesSettings | None = None
     debug: bool = False
 
     @property
@@ -121,6 +131,7 @@ _OPTIONS: Final[dict[str, _Option]] = {
     "log_retention_days": _Option("age at which logs are removed, 0 never", "DAYS", kind=float),
     "use_half_life_days": _Option("age at which use counts half", "DAYS", kind=float),
     "admin_name": _Option("name of the first admin", "NAME"),
+    "launcher": _Option("how jobs run: as processes (daemon) or as pods", "daemon|kubernetes"),
     "embedded_node": _Option("write the token of this node below home", "NAME"),
     "debug": _Option("log more", flag=True),
 }
@@ -138,6 +149,7 @@ _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "use_half_life_days": _NUMBER,
     "tls_names": ((list,), 'a list such as ["name"]'),
     "debug": ((bool,), "true or false"),
+    "kubernetes": ((dict,), "a table, [kubernetes]"),
 }
 
 
@@ -167,9 +179,19 @@ def parse(arguments: Sequence[str]) -> Config:
         raise ConfigError("Say where state lives: --home DIR, or `home` in the --config file.")
     settings["home"] = Path(settings["home"]).expanduser().absolute()
     settings["tls_names"] = tuple(settings.get("tls_names", ()))
+    settings["kubernetes"] = _kubernetes(settings)
     config = Config(**settings)
     _check(config)
     return config
+
+
+def _kubernetes(settings: Mapping[str, Any]) -> KubernetesSettings | None:
+    if settings.get("launcher", "daemon") != "kubernetes":
+        return None
+    try:
+        return read_settings(settings.get("kubernetes", {}))
+    except SettingsError as wrong:
+        raise ConfigError(f"{wrong} (in the --config file, under [kubernetes])") from None
 
 
 def _read_file(path: str | None) -> dict[str, Any]:
@@ -202,6 +224,9 @@ def _check(config: Config) -> None:
     host, _, port = config.listen.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
         raise ConfigError(f"listen must be HOST:PORT, not {config.listen!r}")
+    if config.launcher not in get_args(LauncherName):
+        allowed = " or ".join(get_args(LauncherName))
+        raise ConfigError(f"launcher must be {allowed}, not {config.launcher!r}")
     try:
         check_user_name(config.admin_name)
     except InvalidName as wrong:

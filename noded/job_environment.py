@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -186,16 +186,6 @@ def members_of(order: daemon_pb2.AttemptOrder) -> tuple[Member, ...]:
 def hostfile_of(order: daemon_pb2.AttemptOrder) -> str:
     """MPI's hostfile; empty where none is needed."""
     return mpi_hostfile(members_of(order)) if order.framework == "mpi" and order.peers else ""
-
-
-def join_commands(commands: Sequence[str]) -> str:
-    """One script for `sh -e`: the first command that fails ends it with its exit code.
-
-    `-e` alone lets `a && b` fail in the middle of a list of commands; each is checked, therefore.
-    A single command
-    is left as it is, so that the shell can put its process in its own place and signals reach it.
-    """
-    return "\ncase $? in 0) ;; *) exit ;; esac\n".join(commands)
 
 
 def configuration_text(order: daemon_pb2.AttemptOrder) -> str:

@@ -8,11 +8,11 @@ from typing import Final
 
 from noded.attempt_dir import AttemptDir
 from noded.log_transport import ship
-from noded.logs.masking import Mask
 from noded.logs.shipper import Shipped, Shipping, StreamKind
 from noded.logs.tailer import FileTailer, SegmentTailer
 from noded.logs.watch import Watcher
 from noded.session import Metadata
+from riseml.masking import Mask
 from riseml.v1.daemon_service_pb2_grpc import DaemonServiceStub
 
 LAST_LINES: Final = 10

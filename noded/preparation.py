@@ -20,7 +20,6 @@ from noded.job_environment import (
     JobBase,
     configuration_text,
     hostfile_of,
-    join_commands,
     order_variables,
 )
 from noded.skeletons import Skeletons
@@ -29,6 +28,7 @@ from riseml.files.area import FileArea
 from riseml.files.errors import FileAreaError, NoSpace
 from riseml.spec.errors import InvalidName
 from riseml.spec.ids import check_user_name
+from riseml.spec.job_text import join_commands
 from riseml.v1 import daemon_pb2
 
 CONFIGURATION_NAME: Final = "riseml-configuration.yml"

@@ -109,7 +109,8 @@ def failure_of(job: Job, attempt: Attempt) -> tuple[str, str]:
         reason = reasons.NO_EXIT_STATUS
     if attempt.reason and attempt.reason not in (reasons.EXIT_CODE, reasons.SIGNAL):
         return attempt.reason, attempt.message or f"{words} ({attempt.reason})"
-    return reason, words
+    # What it said last, where somebody kept that.
+    return reason, f"{words}: {attempt.message}" if attempt.message else words
 
 
 def _too_long(experiment: Experiment) -> str:

@@ -46,7 +46,8 @@ def foreign_words(gpu: Gpu) -> str:
     largest = gpu.foreign_processes[0]
     who = f"process {largest.pid}"
     if largest.user_name:
-        who = f"{who} of user {largest.user_name}"
+        # A pod has no process that could be named from outside.
+        who = f"{who} of user {largest.user_name}" if largest.pid else largest.user_name
     if len(gpu.foreign_processes) > 1:
         return f"used by {who} and others that RiseML did not start ({held} in all)"
     return f"used by {who} that RiseML did not start ({held})"

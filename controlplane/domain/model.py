@@ -254,7 +254,7 @@ class GpuHealthName:
 
 @dataclass(frozen=True, slots=True)
 class ForeignProcess:
-    """A process on a GPU that RiseML did not start."""
+    """A process on a GPU that RiseML did not start; with pid 0 all of what `user_name` names."""
 
     pid: int
     user_name: str

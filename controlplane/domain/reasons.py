@@ -29,6 +29,20 @@ CHILDREN_FAILED: Final = "CHILDREN_FAILED"
 SET_CONCURRENCY: Final = "SET_CONCURRENCY"
 ENDED_WITH_JOB: Final = "ENDED_WITH_JOB"
 OOM_KILLED: Final = "OOM_KILLED"
+BUILD_FAILED: Final = "BUILD_FAILED"
+CODE_FETCH_FAILED: Final = "CODE_FETCH_FAILED"
+NODE_SHUTDOWN: Final = "NODE_SHUTDOWN"
+
+# Of pods.
+EVICTED: Final = "EVICTED"
+POD_DELETED: Final = "POD_DELETED"
+# Its node's kubelet did not take it: what was known of the node was too old.
+PLACEMENT_REFUSED: Final = "PLACEMENT_REFUSED"
+# The API server does not take such a pod.
+POD_REFUSED: Final = "POD_REFUSED"
+NO_IMAGE: Final = "NO_IMAGE"
+IMAGE_PULL_FAILED: Final = "IMAGE_PULL_FAILED"
+CONTAINER_REFUSED: Final = "CONTAINER_REFUSED"
 
 # Why an attempt is stopped (`Attempt.stop_reason`).
 STOP_KILLED: Final = "killed"

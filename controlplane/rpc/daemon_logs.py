@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from controlplane.domain.errors import InvalidRequest, ResourceExhausted
 from controlplane.logs.archive import Archive, Kind
 from controlplane.logs.broker import Broker
+from controlplane.logs.writer import ArchiveWriter
 from controlplane.rpc.backend import Backend
 from riseml.v1 import daemon_pb2
 from riseml.v1 import daemon_service_pb2 as pb
 
-logger = logging.getLogger(__name__)
-
 MAX_CHUNK_BYTES: Final = 1 << 20
-COMPLAIN_SECONDS: Final = 60.0
 # Ownership of so many attempts is remembered per stream.
 _KNOWN_LIMIT: Final = 10_000
 
@@ -32,19 +26,18 @@ _KINDS: Final[Mapping[int, Kind]] = {
 class DaemonLogs:
     """Serves DaemonService.AppendLog."""
 
-    def __init__(self, backend: Backend, archive: Archive, broker: Broker) -> None:
+    def __init__(
+        self, backend: Backend, archive: Archive, writer: ArchiveWriter, broker: Broker
+    ) -> None:
         self._backend = backend
         self._archive = archive
+        self._writer = writer
         self._broker = broker
-        self._complained_at = -COMPLAIN_SECONDS
-        # The archive takes appends from one thread.
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="archive")
 
     async def serve(
         self, node_name: str, requests: AsyncIterator[pb.AppendLogRequest]
     ) -> AsyncIterator[pb.AppendLogResponse]:
         """One stream of one node; it may only append to logs of attempts that are its own."""
-        loop = asyncio.get_running_loop()
         own: set[str] = set()
         async for request in requests:
             kind = _KINDS.get(request.kind)
@@ -69,34 +62,18 @@ class DaemonLogs:
                 yield answer
                 continue
             try:
-                answer.next_offset = await loop.run_in_executor(
-                    self._writer, self._append, kind, request
+                answer.next_offset = await self._writer.append(
+                    request.attempt_id, kind, request.offset, request.data, final=request.final
                 )
             except ResourceExhausted as fault:
-                self._complain(fault)
                 answer.next_offset = self._archive.end(request.attempt_id, kind)
                 answer.error = fault.message
             if kind is Kind.OUTPUT:
                 self._broker.grew(request.attempt_id)
             yield answer
 
-    def _complain(self, fault: ResourceExhausted) -> None:
-        """Every stream tries again each second: one of them is told of, now and then."""
-        now = time.monotonic()
-        if now - self._complained_at >= COMPLAIN_SECONDS:
-            self._complained_at = now
-            logger.warning("%s", fault.message)
-
-    def _append(self, kind: Kind, request: pb.AppendLogRequest) -> int:
-        return self._archive.append(
-            request.attempt_id, kind, request.offset, request.data, final=request.final
-        )
-
     async def _belongs(self, node_name: str, attempt_id: str) -> bool:
         attempt = self._backend.runtime.cluster.attempts.get(attempt_id)
         if attempt is None:
             attempt = await self._backend.read(self._backend.store.attempt, attempt_id)
         return attempt is not None and attempt.node_name == node_name
-
-    def close(self) -> None:
-        self._writer.shutdown()

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from noded.files import LOCAL_FILES, Files
-from noded.logs.masking import Mask
 from noded.logs.tailer import CHUNK_BYTES, LogGone, Tailer
 from noded.logs.watch import Watcher
 from noded.logs.window import AckWindow
+from riseml.masking import Mask
 
 _log = logging.getLogger(__name__)
 

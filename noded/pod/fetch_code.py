@@ -30,6 +30,8 @@ from noded.pod.checkout import Checkout
 from noded.pod.fetching import Fetching, Unreachable, megabytes
 from noded.pod.settings import FetchSettings, read_settings
 from noded.sdk import install_sdk
+from riseml.files.area import FileArea
+from riseml.files.errors import FileAreaError, NoSpace
 from riseml.files.paths import partial_name
 from riseml.spec.code_fetch import FetchExit
 
@@ -91,7 +93,7 @@ async def _fetch_or_stop(settings: FetchSettings) -> None:
     try:
         install_sdk(settings.run_directory / "sdk")
         if settings.output_directory is not None:
-            _write_configuration(settings, settings.output_directory)
+            _write_output(settings, settings.output_directory)
     except OSError as error:
         raise disk_error(error) from error
 
@@ -117,6 +119,21 @@ async def _fetch(settings: FetchSettings) -> None:
     size = megabytes(sum(file.size_bytes for file in tree))
     seconds = time.monotonic() - started
     say(f"the code is in place after {seconds:.1f} s: files {len(tree)}, {size}")
+
+
+def _write_output(settings: FetchSettings, root: Path) -> None:
+    directory = root
+    if settings.output_path:
+        # Jobs of others write below the same root: nothing on the way may be a link.
+        try:
+            os.close(FileArea(root).make_directories(settings.output_path, 0o775))
+        except NoSpace as error:
+            raise NoSpaceLeft(str(error)) from error
+        except FileAreaError as error:
+            raise NodedError(f"the job's output folder cannot be made: {error}") from error
+        directory = root / settings.output_path
+    if settings.configuration:
+        _write_configuration(settings, directory)
 
 
 def _write_configuration(settings: FetchSettings, directory: Path) -> None:

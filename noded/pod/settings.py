@@ -33,7 +33,10 @@ class FetchSettings:
     run_directory: Path
     """RISEML_RUN_DIR; exists. The SDK goes to its `sdk`."""
     output_directory: Path | None
-    """RISEML_OUTPUT_DIR; only with a configuration."""
+    """RISEML_OUTPUT_DIR; needed with a configuration or a path below it."""
+    output_path: str
+    """RISEML_OUTPUT_PATH: the job's own folder in that directory, which is made and which the job
+    may write into; empty: the directory itself."""
     configuration: str
     """RISEML_CONFIGURATION: text of riseml-configuration.yml; empty: there is none to write."""
     deadline_seconds: float
@@ -45,6 +48,8 @@ def read_settings(environ: Mapping[str, str]) -> FetchSettings:
     revision_id = environ.get("RISEML_REVISION", "")
     ca_pem = environ.get("RISEML_CA_PEM", "").encode()
     configuration = environ.get("RISEML_CONFIGURATION", "")
+    output_path = environ.get("RISEML_OUTPUT_PATH", "")
+    has_output = bool(configuration or output_path)
     settings = FetchSettings(
         server=_needed(environ, "RISEML_CONTROL_PLANE") if revision_id else "",
         token=_needed(environ, "RISEML_TOKEN") if revision_id else "",
@@ -53,7 +58,8 @@ def read_settings(environ: Mapping[str, str]) -> FetchSettings:
         ca_pem=ca_pem,
         code_directory=_directory(environ, "RISEML_CODE_DIR"),
         run_directory=_directory(environ, "RISEML_RUN_DIR"),
-        output_directory=_directory(environ, "RISEML_OUTPUT_DIR") if configuration else None,
+        output_directory=_directory(environ, "RISEML_OUTPUT_DIR") if has_output else None,
+        output_path=output_path,
         configuration=configuration,
         deadline_seconds=_seconds(environ, "RISEML_FETCH_DEADLINE", DEFAULT_DEADLINE_SECONDS),
     )

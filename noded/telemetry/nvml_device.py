@@ -18,6 +18,7 @@ import pynvml
 from noded.telemetry import naming
 from noded.telemetry.model import GpuInfo, GpuProcess, GpuSample, ReadingFault
 from noded.telemetry.topology import LinkEnd, LinkKind
+from riseml.spec.gpu_names import short_model
 
 T = TypeVar("T")
 
@@ -140,7 +141,7 @@ class Device:
             uuid=uuid,
             index=index,
             name=name,
-            model=naming.short_model(name),
+            model=short_model(name),
             memory_bytes=0 if memory is None else memory[0],
             pci_bus_id=bus_id or "",
             driver_version=driver_version,

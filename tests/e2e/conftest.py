@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 from kubernetes import client, config
 
+from tests.e2e.platform import PodCluster, pod_cluster
 from tests.e2e.pods import Pods
 
 
@@ -21,6 +22,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--image-prefix",
         default="localhost/riseml-e2e",
         help="before the names of the tests' images: registry.example/riseml-e2e",
+    )
+    parser.addoption(
+        "--control-plane-host",
+        default="10.215.0.1",
+        help="the address of this machine as the cluster's pods reach it",
     )
 
 
@@ -43,3 +49,14 @@ def pods(api: client.ApiClient, request: pytest.FixtureRequest) -> Iterator[Pods
         yield Pods(core, name, request.config.getoption("--image-prefix"))
     finally:
         core.delete_namespace(name)
+
+
+@pytest.fixture(scope="module")
+def platform(api: client.ApiClient, request: pytest.FixtureRequest) -> Iterator[PodCluster]:
+    """A control plane of the module's own, with jobs in a namespace of its own."""
+    with pod_cluster(
+        client.CoreV1Api(api),
+        request.config.getoption("--control-plane-host"),
+        request.config.getoption("--image-prefix"),
+    ) as cluster:
+        yield cluster

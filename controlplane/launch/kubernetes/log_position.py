@@ -50,6 +50,11 @@ class LogPosition:
         return self._last_ns is not None
 
     @property
+    def last_time(self) -> float | None:
+        """Of the last line that is archived, in seconds since the epoch."""
+        return None if self._last_ns is None else self._last_ns / SECOND_NS
+
+    @property
     def since_time(self) -> str:
         """From when to ask for lines (RFC 3339, whole seconds); empty: from the beginning."""
         if self._last_ns is None:
@@ -64,6 +69,10 @@ class LogPosition:
     def archived(self, time_ns: int, text_bytes: int, *, partial: bool) -> None:
         """A piece of a line, or with `partial` false its end, was archived."""
         self._last_ns = time_ns
+        if self.open_ns not in (-1, time_ns):
+            # All pieces of a line have one time: that one goes on no more.
+            self._recent.append(self.open_ns)
+            self.open_ns, self.open_bytes = -1, 0
         if partial:
             self.open_bytes = text_bytes + (self.open_bytes if self.open_ns == time_ns else 0)
             self.open_ns = time_ns

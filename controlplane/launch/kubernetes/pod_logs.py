@@ -77,8 +77,9 @@ class PodLogFollower:
                 await self._read_stream(last=ended)
             except ApiError as error:
                 failures += ended
-                # 400: no such container has started. Else its node may be away for a moment.
-                if ended and (error.status == 400 or failures >= TRIES_AFTER_END):
+                # 400: no such container has started; 404: the pod is gone, and its log with it.
+                # Else its node may be away for a moment.
+                if ended and (error.status in (400, 404) or failures >= TRIES_AFTER_END):
                     return LogEnd(self._appended_bytes, error.message)
             else:
                 failures = 0
@@ -133,24 +134,13 @@ class InstallSplit:
     of a shell under `set -x`; the true marker line after such a trace is left out of the run too.
     """
 
-    def __init__(
-        self, marker: str, install: Append, run: Append, *, last_install_text: bytes = b""
-    ) -> None:
+    def __init__(self, marker: str, *, last_install_text: bytes = b"") -> None:
         self._marker = marker.encode()
-        self._install = install
-        self._run = run
         self.passed = last_install_text.endswith(self._marker)
         self._just_passed = self.passed
 
-    async def append(self, lines: bytes) -> None:
-        """Takes whole lines."""
-        install_lines, run_lines = self.split(lines)
-        if install_lines:
-            await self._install(install_lines)
-        if run_lines:
-            await self._run(run_lines)
-
     def split(self, lines: bytes) -> tuple[bytes, bytes]:
+        """Install output and the rest, out of whole lines."""
         if not self._just_passed and (self.passed or self._marker not in lines):
             return (b"", lines) if self.passed else (lines, b"")
         at = 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,16 +14,24 @@ from typing import Final
 from tests.e2e.cluster.parts import CONTAINERD_SOCKET, PAUSE_IMAGE
 from tests.e2e.cluster.places import SOURCE, cache
 
-BASE_IMAGE: Final = "localhost/riseml-e2e/base:1"
+PREFIX: Final = "localhost/riseml-e2e"
 _BUILDAH: Final = ("buildah", "--storage-driver", "vfs")
-# What jobs of tests use beyond a shell.
-_PACKAGES: Final = "python3-minimal,ca-certificates"
+REPOSITORY: Final = SOURCE.parents[2]
+# Images of Debian with some packages: a Python for most jobs, which the platform's image is built
+# over too; and what examples/digits uses.
+_DEBIAN: Final = {
+    "base": "python3,python3-venv,ca-certificates",
+    "sklearn": "python3,python3-sklearn,python3-joblib",
+}
+# Nobody reads them here, and every start of a cluster would copy them.
+_LEFT_OUT: Final = ("doc", "man", "locale", "info", "fonts", "icons")
 
 
 def build() -> list[Path]:
     """Archives of all images; those that are there already are not built again."""
     cache().mkdir(parents=True, exist_ok=True)
-    return [_pause(), _base()]
+    debian = {name: _debian(name, packages) for name, packages in _DEBIAN.items()}
+    return [_pause(), *debian.values(), _platform(debian["base"])]
 
 
 def load(archives: Sequence[Path]) -> None:
@@ -47,21 +55,87 @@ def _pause() -> Path:
     return archive
 
 
-def _base() -> Path:
-    """Debian with a Python; its sources are those of this machine."""
-    archive = _archive("base", _PACKAGES.encode())
+def _debian(name: str, packages: str) -> Path:
+    """Its package sources are those of this machine."""
+    archive = _archive(name, repr((packages, _LEFT_OUT)).encode())
     if not archive.exists():
         with tempfile.TemporaryDirectory() as folder:
-            tree = Path(folder) / "base.tar"
+            tree = Path(folder) / f"{name}.tar"
             sources = sorted(
                 str(path)
                 for pattern in ("sources.list", "sources.list.d/*.sources", "sources.list.d/*.list")
                 for path in Path("/etc/apt").glob(pattern)
             )
-            command = ["mmdebstrap", "--variant=minbase", f"--include={_PACKAGES}"]
+            command = ["mmdebstrap", "--variant=minbase", f"--include={packages}"]
+            command += [f"--dpkgopt=path-exclude=/usr/share/{one}/*" for one in _LEFT_OUT]
             subprocess.run([*command, "--quiet", "bookworm", str(tree), *sources], check=True)
-            _commit(archive, BASE_IMAGE, tree, "/")
+            _commit(archive, f"{PREFIX}/{name}:1", tree, "/")
     return archive
+
+
+def _platform(base: Path) -> Path:
+    """The platform's own image, from deploy/docker/Dockerfile and the working tree."""
+    archive = _archive("platform", _sources_of_platform() + base.name.encode())
+    older = sorted(cache().glob("image-platform-*.tar"))
+    if older and os.environ.get("RISEML_E2E_OLD_PLATFORM"):
+        # For work on what does not run in pods: it takes minutes to build.
+        return older[0]
+    if not archive.exists():
+        for old in cache().glob("image-platform-*"):
+            old.unlink()
+        with tempfile.TemporaryDirectory(dir=cache()) as root:
+            (Path(root) / "pip.conf").write_text(_pip_settings())
+            command = (
+                *(*_tool(root), "bud", "--quiet", "--isolation", "chroot", "--network", "host"),
+                *("--secret", f"id=pip.conf,src={root}/pip.conf"),
+                *("--secret", f"id=ca.pem,src={_authorities()}"),
+                *("--build-arg", f"BASE=docker-archive:{base}", "--tag", f"{PREFIX}/platform:1"),
+                *("-f", str(REPOSITORY / "deploy/docker/Dockerfile"), str(REPOSITORY)),
+            )
+            subprocess.run(command, check=True)
+            _push(root, f"{PREFIX}/platform:1", archive)
+    return archive
+
+
+_PLATFORM: Final = (
+    *("controlplane", "noded", "riseml", "shell", "requirements", "deploy/docker"),
+    *("hatch_build.py", "pyproject.toml"),
+)
+
+
+def _sources_of_platform() -> bytes:
+    """What goes into the image, as one hash."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z", "--", *_PLATFORM],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+    ).stdout
+    digest = hashlib.sha256()
+    for name in sorted(filter(None, listed.decode().split("\0"))):
+        path = REPOSITORY / name
+        if path.is_file():
+            digest.update(name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.digest()
+
+
+def _pip_settings() -> str:
+    """From where this machine takes packages."""
+    lines = ["[global]", "cert = /run/secrets/ca.pem"]
+    for key in ("index-url", "extra-index-url", "trusted-host"):
+        given = subprocess.run(
+            [sys.executable, "-m", "pip", "config", "get", f"global.{key}"],
+            capture_output=True,
+            text=True,
+        )
+        if given.returncode == 0:
+            lines.append(f"{key} = {given.stdout.strip()}")
+    return "\n".join(lines) + "\n"
+
+
+def _authorities() -> str:
+    """Whom this machine trusts."""
+    return os.environ.get("PIP_CERT") or "/etc/ssl/certs/ca-certificates.crt"
 
 
 def _archive(name: str, made_from: bytes) -> Path:
@@ -71,18 +145,30 @@ def _archive(name: str, made_from: bytes) -> Path:
 def _commit(archive: Path, image: str, content: Path, target: str, entrypoint: str = "") -> None:
     """One layer with `content` (a tar is unpacked), written whole or not at all."""
     with tempfile.TemporaryDirectory(dir=cache()) as root:
-        tool = [*_BUILDAH, "--root", f"{root}/storage", "--runroot", f"{root}/run"]
+        tool = _tool(root)
         container = subprocess.run(
             [*tool, "from", "scratch"], check=True, capture_output=True, text=True
         ).stdout.strip()
         subprocess.run([*tool, "add", "--quiet", container, str(content), target], check=True)
         if entrypoint:
             subprocess.run([*tool, "config", "--entrypoint", entrypoint, container], check=True)
-        half = Path(root) / "image.tar"
         subprocess.run(
-            [*tool, "commit", "--quiet", container, f"docker-archive:{half}:{image}"],
-            check=True,
-            capture_output=True,
+            [*tool, "commit", "--quiet", container, image], check=True, capture_output=True
         )
-        shutil.move(half, archive.with_suffix(f".{os.getpid()}"))
-    archive.with_suffix(f".{os.getpid()}").rename(archive)
+        _push(root, image, archive)
+
+
+def _tool(root: str) -> list[str]:
+    """buildah with storage of its own, which nobody else's images are in."""
+    return [*_BUILDAH, "--root", f"{root}/storage", "--runroot", f"{root}/run"]
+
+
+def _push(root: str, image: str, archive: Path) -> None:
+    """Writes the archive, whole or not at all."""
+    half = Path(root) / "image.tar"
+    subprocess.run(
+        [*_tool(root), "push", "--quiet", image, f"docker-archive:{half}:{image}"],
+        check=True,
+        capture_output=True,
+    )
+    half.rename(archive)

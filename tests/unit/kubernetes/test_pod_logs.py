@@ -241,55 +241,49 @@ class Halves:
 
     def __init__(self, last_install_text: bytes = b"") -> None:
         self.install = self.run = b""
-        self.split = InstallSplit(
-            MARKER, self._install, self._run, last_install_text=last_install_text
-        )
+        self.split = InstallSplit(MARKER, last_install_text=last_install_text)
 
-    async def _install(self, data: bytes) -> None:
-        self.install += data
-
-    async def _run(self, data: bytes) -> None:
-        self.run += data
-
-    async def take(self, output: bytes) -> tuple[bytes, bytes]:
-        await self.split.append(cri.encode(START_NS, "stdout", output))
+    def take(self, output: bytes) -> tuple[bytes, bytes]:
+        install, run = self.split.split(cri.encode(START_NS, "stdout", output))
+        self.install += install
+        self.run += run
         return cri.payload(self.install), cri.payload(self.run)
 
 
-async def test_the_marker_ends_the_install_output() -> None:
+def test_the_marker_ends_the_install_output() -> None:
     halves = Halves()
-    assert await halves.take(b"wheel\n--- installed ---\nepoch 1\n") == (
+    assert halves.take(b"wheel\n--- installed ---\nepoch 1\n") == (
         b"wheel\n--- installed ---\n",
         b"epoch 1\n",
     )
     assert halves.split.passed
 
 
-async def test_a_failed_install_has_no_run_output() -> None:
+def test_a_failed_install_has_no_run_output() -> None:
     halves = Halves()
-    assert await halves.take(b"wheel\nerror\n") == (b"wheel\nerror\n", b"")
+    assert halves.take(b"wheel\nerror\n") == (b"wheel\nerror\n", b"")
     assert not halves.split.passed
 
 
-async def test_the_marker_is_seen_behind_output_without_a_newline() -> None:
-    assert await Halves().take(b"100%--- installed ---\nepoch 1\n") == (
+def test_the_marker_is_seen_behind_output_without_a_newline() -> None:
+    assert Halves().take(b"100%--- installed ---\nepoch 1\n") == (
         b"100%--- installed ---\n",
         b"epoch 1\n",
     )
 
 
-async def test_a_shell_that_traces_shows_the_marker_twice() -> None:
+def test_a_shell_that_traces_shows_the_marker_twice() -> None:
     halves = Halves()
-    await halves.take(b"+ echo '--- installed ---'\n")
-    await halves.take(b"+ echo --- installed ---\n")
-    assert await halves.take(b"--- installed ---\n--- installed ---\n") == (
+    halves.take(b"+ echo '--- installed ---'\n")
+    halves.take(b"+ echo --- installed ---\n")
+    assert halves.take(b"--- installed ---\n--- installed ---\n") == (
         b"+ echo '--- installed ---'\n+ echo --- installed ---\n--- installed ---\n",
         b"--- installed ---\n",
     )
 
 
-async def test_after_a_restart_the_install_archive_tells_that_the_marker_was_passed() -> None:
-    assert await Halves(last_install_text=MARKER.encode()).take(b"epoch 1\n") == (b"", b"epoch 1\n")
+def test_after_a_restart_the_install_archive_tells_that_the_marker_was_passed() -> None:
+    assert Halves(last_install_text=MARKER.encode()).take(b"epoch 1\n") == (b"", b"epoch 1\n")
 
 
 @given(
@@ -297,11 +291,9 @@ async def test_after_a_restart_the_install_archive_tells_that_the_marker_was_pas
     after=st.lists(st.sampled_from([b"b", b"", b"\r"]), max_size=6),
     cut=st.integers(0, 12),
 )
-async def test_where_chunks_end_does_not_matter(
-    lines: list[bytes], after: list[bytes], cut: int
-) -> None:
+def test_where_chunks_end_does_not_matter(lines: list[bytes], after: list[bytes], cut: int) -> None:
     all_lines = [*lines, MARKER.encode(), *after]
     halves = Halves()
     for part in (all_lines[:cut], all_lines[cut:]):
-        await halves.take(b"".join(line + b"\n" for line in part))
+        halves.take(b"".join(line + b"\n" for line in part))
     assert cri.payload(halves.run) == b"".join(line + b"\n" for line in after)

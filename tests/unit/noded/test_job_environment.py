@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from noded.job_environment import JobBase, configuration_text, join_commands, order_variables
+from noded.job_environment import JobBase, configuration_text, order_variables
 from noded.uids import Identity
+from riseml.spec.job_text import join_commands
 from riseml.v1 import daemon_pb2
 
 ME = Identity(os.getuid(), os.getgid(), separate=False)

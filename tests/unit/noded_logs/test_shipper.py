@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from noded.logs.masking import Mask
 from noded.logs.shipper import AppendAnswer, AppendRequest, Shipped, Shipping, StreamKind
 from noded.logs.tailer import FileTailer, SegmentTailer
 from noded.logs.watch import Watcher
 from riseml.cri import encode
+from riseml.masking import Mask
 
 OUTPUT = StreamKind.OUTPUT
 ID = "ana.1.train.1-1"

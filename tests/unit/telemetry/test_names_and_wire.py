@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from noded.telemetry import naming, wire
 from noded.telemetry.model import GpuInfo, GpuProcess, GpuSample, ReadingFault, XidEvent
+from riseml.spec.gpu_names import short_model
 from riseml.spec.gpus import model_fits
 
 
@@ -39,7 +40,7 @@ from riseml.spec.gpus import model_fits
     ],
 )
 def test_the_short_model_is_what_people_write(name: str, model: str) -> None:
-    assert naming.short_model(name) == model
+    assert short_model(name) == model
     assert model_fits(model, name)
 
 

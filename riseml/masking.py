@@ -1,4 +1,5 @@
-"""Replaces secrets by as many `*` before anything leaves the node; offsets stay true.
+"""Replaces secrets in logs by as many `*`; offsets stay true. Whoever brings a log into the archive
+does it first: noded before anything leaves the node, the control plane where it reads logs itself.
 
 A secret may be cut by the format: a line longer than 16 KiB, or one that was flushed unfinished, is
 several P lines, and other lines may lie between them. So texts are joined per stream, from P to F,

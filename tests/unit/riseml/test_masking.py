@@ -5,8 +5,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noded.logs.masking import Mask
 from riseml.cri import CriLine, Stream, format_line, payload
+from riseml.masking import Mask
 
 SECRETS = ["hunter2!", "abab", "line-one\nsecond line\nabc", "2026", "stdout F"]
 LONGEST = 11

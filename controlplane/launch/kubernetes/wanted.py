@@ -1,0 +1,117 @@
+"""Which attempts should run, by the control plane's word. No I/O: `launcher.py` makes it so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from controlplane.domain.effects import SessionOpened, StopAttempt
+from controlplane.domain.model import AttemptOrder
+from controlplane.domain.reasons import STOP_UNKNOWN
+
+
+@dataclass(slots=True)
+class Stop:
+    """That an attempt has to end."""
+
+    reason: str
+    grace_seconds: float | None
+    """None: as its order says; 0: at once."""
+
+
+@dataclass(slots=True)
+class Wanted:
+    """One attempt."""
+
+    attempt_id: str
+    experiment_id: str
+    node_name: str
+    order: AttemptOrder | None = None
+    """None: only its pod is known, from before a restart."""
+    stop: Stop | None = None
+    forgotten: bool = False
+    """Its end is recorded: its pod may go."""
+    told_end: bool = False
+    """Its end was reported."""
+    doubtful: bool = field(default=False, repr=False)
+    """A session is being opened whose reply has not named it yet."""
+
+
+class WantedAttempts:
+    """Attempts by id."""
+
+    def __init__(self) -> None:
+        self._attempts: dict[str, Wanted] = {}
+
+    def get(self, attempt_id: str) -> Wanted | None:
+        return self._attempts.get(attempt_id)
+
+    def of_experiment(self, experiment_id: str) -> list[Wanted]:
+        return [w for w in self._attempts.values() if w.experiment_id == experiment_id]
+
+    def on_node(self, node_name: str) -> Iterator[Wanted]:
+        return (w for w in self._attempts.values() if w.node_name == node_name)
+
+    def start(self, node_name: str, order: AttemptOrder) -> Wanted:
+        """It should run there."""
+        wanted = self._known(order.attempt_id, order.experiment_id, node_name)
+        wanted.order = order
+        wanted.doubtful = False
+        return wanted
+
+    def found(self, attempt_id: str, experiment_id: str, node_name: str) -> Wanted:
+        """It has a pod; whether it should run may not be known yet."""
+        return self._known(attempt_id, experiment_id, node_name)
+
+    def stop(self, effect: StopAttempt) -> Wanted | None:
+        """It should end. None if nothing is known of it, not even a pod."""
+        wanted = self._attempts.get(effect.attempt_id)
+        if wanted is None:
+            return None
+        grace = effect.grace_period_seconds
+        if wanted.stop is None:
+            wanted.stop = Stop(effect.reason, grace)
+        elif grace is not None:
+            known = wanted.stop.grace_seconds
+            wanted.stop.grace_seconds = grace if known is None else min(known, grace)
+        return wanted
+
+    def forget(self, attempt_id: str) -> Wanted | None:
+        """Its end is recorded."""
+        wanted = self._attempts.get(attempt_id)
+        if wanted is not None:
+            wanted.forgotten = True
+        return wanted
+
+    def drop(self, attempt_id: str) -> None:
+        """There is neither pod nor order any more."""
+        self._attempts.pop(attempt_id, None)
+
+    def doubt(self, node_name: str) -> None:
+        """A session of the node is about to be opened: its reply says what should run there."""
+        for wanted in self.on_node(node_name):
+            wanted.doubtful = True
+
+    def opened(self, node_name: str, reply: SessionOpened) -> list[Wanted]:
+        """Takes a session's reply; returns what has to be looked at."""
+        touched = [self.start(node_name, order) for order in reply.desired]
+        touched += self._each(self.stop(effect) for effect in reply.stopping)
+        touched += self._each(self.forget(attempt_id) for attempt_id in reply.forget)
+        for wanted in self.on_node(node_name):
+            if wanted.doubtful and not wanted.forgotten:
+                # Nobody wants it: it was given up, or is another control plane's leftover.
+                wanted.order = None
+                wanted.stop = wanted.stop or Stop(STOP_UNKNOWN, None)
+                touched.append(wanted)
+            wanted.doubtful = False
+        return touched
+
+    def _each(self, found: Iterable[Wanted | None]) -> list[Wanted]:
+        return [wanted for wanted in found if wanted is not None]
+
+    def _known(self, attempt_id: str, experiment_id: str, node_name: str) -> Wanted:
+        wanted = self._attempts.get(attempt_id)
+        if wanted is None:
+            wanted = Wanted(attempt_id, experiment_id, node_name)
+            self._attempts[attempt_id] = wanted
+        return wanted

@@ -1,0 +1,152 @@
+"""Puts the Kubernetes launcher into the control plane: what it asks of the runtime, and where logs
+go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from typing import Final
+
+from controlplane.domain.errors import DomainError, ResourceExhausted
+from controlplane.job_tokens import JobTokens
+from controlplane.launch.kubernetes.api import ApiError
+from controlplane.launch.kubernetes.http_api import KubernetesApi
+from controlplane.launch.kubernetes.launcher import KubernetesLauncher, Surroundings
+from controlplane.launch.kubernetes.ports import Leases, LogKind
+from controlplane.logs.archive import Archive, Kind
+from controlplane.logs.broker import Broker
+from controlplane.logs.writer import ArchiveWriter
+from controlplane.runtime import Runtime
+from riseml.spec.configuration import render_configuration
+from riseml.spec.ids import parse_experiment_id
+from riseml.spec.model import Parameter
+
+TOKEN_SECONDS: Final = 7200.0
+"""A pod has so long to be given its node, to pull the images and to fetch its code."""
+FULL_DISK_SECONDS: Final = 1.0
+
+_KINDS: Final[Mapping[LogKind, Kind]] = {
+    LogKind.OUTPUT: Kind.OUTPUT,
+    LogKind.RESULTS: Kind.RESULTS,
+}
+
+
+class RuntimeFacts:
+    """What the launcher asks about nodes and experiments; implements `Facts`."""
+
+    def __init__(self, runtime: Runtime, tokens: JobTokens, clock: Callable[[], float]) -> None:
+        self._runtime = runtime
+        self._tokens = tokens
+        self._clock = clock
+
+    def node_epoch(self, node_name: str) -> int:
+        node = self._runtime.cluster.nodes.get(node_name)
+        return 0 if node is None else node.epoch
+
+    def held_gpus(self, node_name: str) -> Collection[str]:
+        return {
+            share.uuid
+            for attempt in self._runtime.cluster.attempts_on(node_name)
+            if not attempt.state.ended
+            for share in attempt.gpus
+        }
+
+    def experiment_over(self, experiment_id: str) -> bool:
+        experiment = self._runtime.cluster.experiments.get(experiment_id)
+        return experiment is None or experiment.state.ended
+
+    def configuration(self, experiment_id: str) -> str:
+        experiment = self._runtime.cluster.experiments.get(experiment_id)
+        if experiment is None:
+            return ""
+        return render_configuration(
+            experiment.spec,
+            parse_experiment_id(experiment.id),
+            experiment.revision_id or None,
+            tuple(Parameter(name, value) for name, value in experiment.parameters),
+        )
+
+    def job_token(self, attempt_id: str) -> str:
+        return self._tokens.issue(attempt_id, self._clock() + TOKEN_SECONDS)
+
+
+class ArchiveSink:
+    """Implements `LogSink` over the archive."""
+
+    def __init__(self, archive: Archive, writer: ArchiveWriter, broker: Broker) -> None:
+        self._archive = archive
+        self._writer = writer
+        self._broker = broker
+
+    def end(self, attempt_id: str, kind: LogKind) -> int:
+        return self._archive.end(attempt_id, _KINDS[kind])
+
+    def read(self, attempt_id: str, kind: LogKind, offset: int, length: int) -> bytes:
+        return self._archive.read(attempt_id, _KINDS[kind], offset, length)
+
+    async def append(self, attempt_id: str, kind: LogKind, offset: int, data: bytes) -> None:
+        end = offset + len(data)
+        while True:
+            try:
+                await self._writer.append(attempt_id, _KINDS[kind], offset, data)
+                break
+            except ResourceExhausted:
+                # What got through is kept, and skipped the next time.
+                await asyncio.sleep(FULL_DISK_SECONDS)
+        if self._archive.end(attempt_id, _KINDS[kind]) < end:
+            raise RuntimeError(f"the log of {attempt_id} ended before {offset}")
+        if kind is LogKind.OUTPUT:
+            self._broker.grew(attempt_id)
+
+    async def finish(self, attempt_id: str) -> None:
+        for kind in Kind:
+            end = self._archive.end(attempt_id, kind)
+            try:
+                await self._writer.append(attempt_id, kind, end, b"", final=True)
+            except ResourceExhausted:
+                # It is all written; only that it is on the disk is not certain.
+                continue
+        self._broker.grew(attempt_id)
+
+
+async def serve_pods(
+    launcher: KubernetesLauncher,
+    kubeconfig: str,
+    runtime: Runtime,
+    facts: RuntimeFacts,
+    sink: ArchiveSink,
+    leases: Leases,
+    ca_pem: str,
+    lease_seconds: float,
+) -> None:
+    """Runs the launcher until cancelled. Raises DomainError without credentials for Kubernetes."""
+    async with _connected(kubeconfig) as api:
+        await launcher.serve(
+            Surroundings(
+                api=api,
+                reactor=runtime,
+                facts=facts,
+                sink=sink,
+                leases=leases,
+                ca_pem=ca_pem,
+                lease_seconds=lease_seconds,
+            )
+        )
+
+
+@contextlib.asynccontextmanager
+async def _connected(kubeconfig: str) -> AsyncIterator[KubernetesApi]:
+    api = KubernetesApi(kubeconfig)
+    try:
+        await api.__aenter__()
+    except ApiError as error:
+        raise DomainError(
+            f"{error.message}. Set kubernetes.kubeconfig, or run the control plane in a pod with a "
+            "service account.",
+            reason="NO_KUBERNETES",
+        ) from error
+    try:
+        yield api
+    finally:
+        await api.__aexit__()
