@@ -29,9 +29,11 @@ RESULT_SECONDS: Final = 5
 
 # $1 install script or nothing, $2 its marker, $3 marker of results, $4 the job's script.
 #
-# `wait` returns when a signal comes; the child has ended only if it cannot be signalled any more.
-# `kill -1` reaches all processes of the container but its first. What is left of a job when its own
-# process has ended is waited for only after SIGTERM: until then it may do what it likes.
+# `wait` returns when a signal comes; the child has ended only if it cannot be signalled any more. A
+# signal may come just before a `wait`, so the last word to `results` is said until it is heard.
+# `kill -TERM -1`, which all shells know in this form alone, reaches all processes of the container
+# but its first. What is left of a job when its own process has ended is waited for only after
+# SIGTERM: until then it may do what it likes.
 SUPERVISOR: Final = f"""\
 job= stopping= code=0
 export PATH="$PYTHONUSERBASE/bin:$PATH"
@@ -40,7 +42,7 @@ mkdir -p "$HOME" "$TMPDIR"
 [ -z "$RISEML_HOSTFILE_TEXT" ] || printf %s "$RISEML_HOSTFILE_TEXT" > "$RISEML_HOSTFILE"
 
 signal_all() {{
-  if [ "$$" = 1 ]; then kill -s "$1" -- -1 2>/dev/null; else kill -s "$1" "$job" 2>/dev/null; fi
+  if [ "$$" = 1 ]; then kill "-$1" -1 2>/dev/null; else kill "-$1" "$job" 2>/dev/null; fi
 }}
 trap 'stopping=1; [ -z "$job" ] || signal_all TERM' TERM
 
@@ -51,7 +53,7 @@ run() {{
   while :; do
     wait "$job"
     code=$?
-    kill -s 0 "$job" 2>/dev/null || break
+    kill -0 "$job" 2>/dev/null || break
   done
 }}
 
@@ -76,7 +78,7 @@ results() {{
     nap=$!
     wait "$nap"
   done
-  [ -z "$nap" ] || kill "$nap" 2>/dev/null
+  [ -z "$nap" ] || kill -KILL "$nap" 2>/dev/null
 }}
 
 if [ -n "$1" ]; then
@@ -90,13 +92,9 @@ fi
 results "$3" &
 results=$!
 run "$4"
-kill -s USR1 "$results" 2>/dev/null
-while :; do
-  wait "$results"
-  kill -s 0 "$results" 2>/dev/null || break
-done
+while kill -USR1 "$results" 2>/dev/null; do sleep 0.05; done
 if [ -n "$stopping" ] && [ "$$" = 1 ]; then
-  while kill -s 0 -- -1 2>/dev/null; do sleep 0.1; done
+  while kill -0 -1 2>/dev/null; do sleep 0.1; done
 fi
 exit "$code"
 """

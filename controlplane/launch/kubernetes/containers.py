@@ -20,6 +20,8 @@ RESULTS: Final = f"{volumes.RUN_DIR}/results"
 HOSTFILE: Final = f"{volumes.RUN_DIR}/hostfile"
 CODE_MEMORY: Final = "512Mi"
 """Files pass through in pieces, so this does not depend on them."""
+CODE_CPU_MILLI: Final = 50
+CODE_MEMORY_BYTES: Final = 64 << 20
 
 
 class NoImage(Exception):
@@ -60,13 +62,18 @@ def code_container(
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["riseml-fetch-code"],
         "env": _variables(environment),
-        "resources": {
-            "requests": {"cpu": "50m", "memory": "64Mi"},
-            "limits": {"memory": CODE_MEMORY},
-        },
+        "resources": {"requests": _code_requests(order), "limits": {"memory": CODE_MEMORY}},
         "securityContext": container_security_context(settings),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": volumes.code_mounts(settings),
+    }
+
+
+def _code_requests(order: AttemptOrder) -> dict[str, str]:
+    """Never more than the job has: a pod holds the larger of the two from its beginning on."""
+    return {
+        "cpu": f"{min(CODE_CPU_MILLI, order.cpu_milli)}m",
+        "memory": str(min(CODE_MEMORY_BYTES, order.memory_bytes)),
     }
 
 
