@@ -6,6 +6,7 @@ images that `--image-prefix` says, and each test takes a namespace of its own an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 import pytest
 from kubernetes import client, config
 
+from tests.e2e.cluster.control import CONTROL, ask
 from tests.e2e.platform import PodCluster, pod_cluster
 from tests.e2e.pods import Pods
 
@@ -28,6 +30,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="10.215.0.1",
         help="the address of this machine as the cluster's pods reach it",
     )
+
+
+@pytest.fixture(scope="session")
+def image_prefix(request: pytest.FixtureRequest) -> str:
+    return str(request.config.getoption("--image-prefix"))
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +56,31 @@ def pods(api: client.ApiClient, request: pytest.FixtureRequest) -> Iterator[Pods
         yield Pods(core, name, request.config.getoption("--image-prefix"))
     finally:
         core.delete_namespace(name)
+
+
+class PartsControl:
+    """Stops parts of the cluster and starts them again: `kubelet`, `kube-apiserver`."""
+
+    def __init__(self, socket: str) -> None:
+        self._socket = socket
+
+    @contextlib.contextmanager
+    def stopped(self, name: str) -> Iterator[None]:
+        """The part does not run within the block."""
+        ask(self._socket, f"stop {name}")
+        try:
+            yield
+        finally:
+            ask(self._socket, f"start {name}")
+
+
+@pytest.fixture
+def parts() -> PartsControl:
+    """Only of a cluster that was made for the tests."""
+    socket = os.environ.get(CONTROL)
+    if not socket:
+        pytest.skip("the parts of this cluster are not ours to stop")
+    return PartsControl(socket)
 
 
 @pytest.fixture(scope="module")

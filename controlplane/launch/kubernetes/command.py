@@ -31,6 +31,7 @@ RESULT_SECONDS: Final = 5
 #
 # `wait` returns when a signal comes; the child has ended only if it cannot be signalled any more. A
 # signal may come just before a `wait`, so the last word to `results` is said until it is heard.
+# Shells say on standard error which child died of which signal; the job's log is the job's alone.
 # `kill -TERM -1`, which all shells know in this form alone, reaches all processes of the container
 # but its first. What is left of a job when its own process has ended is waited for only after
 # SIGTERM: until then it may do what it likes.
@@ -40,20 +41,21 @@ export PATH="$PYTHONUSERBASE/bin:$PATH"
 export PYTHONPATH="$RISEML_RUN_DIR/sdk${{PYTHONPATH:+:$PYTHONPATH}}"
 mkdir -p "$HOME" "$TMPDIR"
 [ -z "$RISEML_HOSTFILE_TEXT" ] || printf %s "$RISEML_HOSTFILE_TEXT" > "$RISEML_HOSTFILE"
+exec 4>&2 2> /dev/null
 
 signal_all() {{
-  if [ "$$" = 1 ]; then kill "-$1" -1 2>/dev/null; else kill "-$1" "$job" 2>/dev/null; fi
+  if [ "$$" = 1 ]; then kill "-$1" -1; else kill "-$1" "$job"; fi
 }}
 trap 'stopping=1; [ -z "$job" ] || signal_all TERM' TERM
 
 run() {{
   [ -z "$stopping" ] || {{ code=143; return; }}
-  /bin/sh -e -c "$1" riseml &
+  /bin/sh -e -c "$1" riseml 2>&4 4>&- &
   job=$!
   while :; do
     wait "$job"
     code=$?
-    kill -0 "$job" 2>/dev/null || break
+    kill -0 "$job" || break
   done
 }}
 
@@ -78,7 +80,7 @@ results() {{
     nap=$!
     wait "$nap"
   done
-  [ -z "$nap" ] || kill -KILL "$nap" 2>/dev/null
+  [ -z "$nap" ] || kill -KILL "$nap"
 }}
 
 if [ -n "$1" ]; then
@@ -89,12 +91,12 @@ if [ -n "$1" ]; then
   fi
   printf '%s\\n' "$2"
 fi
-results "$3" &
+results "$3" 4>&- &
 results=$!
 run "$4"
-while kill -USR1 "$results" 2>/dev/null; do sleep 0.05; done
+while kill -USR1 "$results"; do sleep 0.05; done
 if [ -n "$stopping" ] && [ "$$" = 1 ]; then
-  while kill -0 -1 2>/dev/null; do sleep 0.1; done
+  while kill -0 -1; do sleep 0.1; done
 fi
 exit "$code"
 """

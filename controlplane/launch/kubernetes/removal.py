@@ -4,6 +4,9 @@ A deletion begins with SIGTERM; the object stays until the kubelet has seen the 
 its disappearance is the proof that nothing runs any more, except after a deletion by force, which
 only removes the object: that is done only while the node's kubelet reports, for it then kills what
 has no object.
+
+A grace period that is shortened is shortened in the object at once. Kubelets, up to 1.35 at least,
+go by it only if they have not begun to stop the container (kubernetes issue 113606).
 """
 
 from __future__ import annotations

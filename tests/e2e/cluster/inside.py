@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.e2e.cluster import images, network, programs
+from tests.e2e.cluster.control import CONTROL, serve_control
 from tests.e2e.cluster.errors import ClusterError
 from tests.e2e.cluster.parts import Part, Parts
 from tests.e2e.cluster.places import PRIVATE, Places
@@ -32,6 +33,7 @@ class Running:
 
     def __init__(self, places: Places) -> None:
         self._places = places
+        self._parts: dict[str, Part] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, part: Part) -> None:
@@ -42,6 +44,7 @@ class Running:
             process = subprocess.Popen(
                 part.command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
             )
+        self._parts[part.name] = part
         self._processes[part.name] = process
         while not part.ready():
             status = process.poll()
@@ -54,13 +57,24 @@ class Running:
             time.sleep(LOOK_SECONDS)
         _say(f"{part.name} is ready after {time.monotonic() - begin:.1f} s")
 
+    def again(self, name: str) -> None:
+        """Starts a part that was stopped."""
+        self.start(self._parts[name])
 
-def bring_up(places: Places) -> None:
+    def stop(self, name: str) -> None:
+        """Until `again`."""
+        process = self._processes[name]
+        process.terminate()
+        process.wait()
+        _say(f"{name} is stopped")
+
+
+def bring_up(places: Places) -> Running:
     """All parts, and the images that jobs use."""
     places.make()
     network.make()
     _mount_private(places)
-    parts = Parts(places, programs.folder())
+    parts = Parts(places)
     running = Running(places)
 
     def runtime() -> None:
@@ -73,9 +87,13 @@ def bring_up(places: Places) -> None:
         running.start(parts.apiserver())
         running.start(parts.controller_manager())
         running.start(parts.scheduler())
+        running.start(parts.dns())
         containers.result()
     running.start(parts.kubelet())
+    # It asks for its node.
+    running.start(parts.proxy())
     running.start(parts.device_plugin())
+    return running
 
 
 def _mount_private(places: Places) -> None:
@@ -92,16 +110,18 @@ def run(root: Path, command: Sequence[str]) -> int:
     places = Places(root)
     begin = time.monotonic()
     try:
-        bring_up(places)
+        running = bring_up(places)
     except ClusterError as fault:
         _say(str(fault))
         return 1
     _say(f"the cluster is up after {time.monotonic() - begin:.1f} s")
+    serve_control(running, places.control)
     environment = {
         **os.environ,
+        CONTROL: str(places.control),
         "KUBECONFIG": str(places.kubeconfig),
         "RISEML_E2E_KUBECONFIG": str(places.kubeconfig),
-        "PATH": f"{programs.folder()}:{os.environ['PATH']}",
+        "PATH": f"{programs.KUBERNETES.folder}:{os.environ['PATH']}",
     }
     return subprocess.run(
         command or [os.environ.get("SHELL", "/bin/sh")], env=environment

@@ -14,7 +14,7 @@ from typing import Any, Final
 from tests.e2e.cluster.certificates import Authority, Pair
 from tests.e2e.cluster.network import NODE_ADDRESS, POD_RANGE, SERVICE_ADDRESS, SERVICE_RANGE
 from tests.e2e.cluster.places import NODE, Places
-from tests.e2e.cluster.programs import CNI_PLUGINS
+from tests.e2e.cluster.programs import CNI_PLUGINS, DNS, KUBERNETES
 
 API: Final = f"https://{NODE_ADDRESS}:6443"
 CONTAINERD_SOCKET: Final = "/run/containerd/containerd.sock"
@@ -37,9 +37,9 @@ class Part:
 class Parts:
     """All of them for one run; writes their certificates and settings."""
 
-    def __init__(self, places: Places, programs: Path) -> None:
+    def __init__(self, places: Places) -> None:
         self._places = places
-        self._programs = programs
+        self._programs = KUBERNETES.folder
         self._authority = Authority(places.certificates)
         self._accounts = self._authority.signing_key("service-accounts")
         hosts = (
@@ -95,6 +95,9 @@ class Parts:
             f"--root-ca-file={ca.certificate}",
             "--use-service-account-credentials=true",
             "--leader-elect=false",
+            # Tests wait for what it finds.
+            "--node-monitor-period=2s",
+            "--node-monitor-grace-period=16s",
         )
         # A pod can be made once its namespace has this account.
         account = "/api/v1/namespaces/default/serviceaccounts/default"
@@ -156,7 +159,36 @@ class Parts:
             "nodeStatusUpdateFrequency": "4s",
             "syncFrequency": "10s",
             "registerNode": True,
+            "clusterDNS": [NODE_ADDRESS],
+            "clusterDomain": "cluster.local",
+            # As usual on nodes, but looked at so often that tests see it happen.
+            "containerLogMaxSize": "10Mi",
+            "containerLogMaxFiles": 5,
+            "containerLogMonitorInterval": "3s",
         }
+
+    def proxy(self) -> Part:
+        """Makes Services of pods reachable under their own addresses."""
+        kubeconfig = self._places.settings / "proxy.kubeconfig"
+        self._client("proxy", "system:kube-proxy", (), kubeconfig)
+        command = (
+            str(self._programs / "kube-proxy"),
+            *(f"--kubeconfig={kubeconfig}", f"--hostname-override={NODE}"),
+            *("--proxy-mode=iptables", f"--cluster-cidr={POD_RANGE}"),
+            # The machine's own limits of connections are not ours to change.
+            *("--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0"),
+            *("--conntrack-tcp-timeout-close-wait=0", "--healthz-bind-address=127.0.0.1:10256"),
+        )
+        return Part("kube-proxy", command, lambda: _answers("http://127.0.0.1:10256/healthz"))
+
+    def dns(self) -> Part:
+        """Names of Services, and of pods that have one; nothing beyond the cluster."""
+        kubeconfig = self._places.settings / "dns.kubeconfig"
+        self._client("dns", "dns", ("system:masters",), kubeconfig)
+        settings = self._places.settings / "Corefile"
+        settings.write_text(_COREFILE.format(kubeconfig=kubeconfig))
+        command = (str(DNS.folder / "dns"), "-conf", str(settings))
+        return Part("dns", command, lambda: _answers("http://127.0.0.1:8181/ready"))
 
     def device_plugin(self) -> Part:
         command = (sys.executable, "-m", "tests.e2e.cluster.device_plugin", str(GPUS))
@@ -235,6 +267,19 @@ def _pod_network() -> dict[str, Any]:
     }
     return {"cniVersion": "0.4.0", "name": "e2e", "plugins": [bridge]}
 
+
+_COREFILE: Final = f"""\
+.:53 {{{{
+    bind {NODE_ADDRESS}
+    errors
+    ready 127.0.0.1:8181
+    kubernetes cluster.local {{{{
+        kubeconfig {{kubeconfig}}
+        # Members of a gang look for each other while they come up.
+        ttl 1
+    }}}}
+}}}}
+"""
 
 _CONTAINERD: Final = f"""\
 version = 2

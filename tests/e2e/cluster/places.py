@@ -55,6 +55,11 @@ class Places:
         return self.root / "state"
 
     @property
+    def control(self) -> Path:
+        """A socket: see `control.py`."""
+        return self.root / "control"
+
+    @property
     def kubeconfig(self) -> Path:
         """Of an administrator."""
         return self.settings / "admin.kubeconfig"
