@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from kubernetes import client, config
@@ -92,3 +92,15 @@ def platform(api: client.ApiClient, request: pytest.FixtureRequest) -> Iterator[
         request.config.getoption("--image-prefix"),
     ) as cluster:
         yield cluster
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the control plane logged stands with a failed test."""
+    report = yield
+    platform = getattr(item, "funcargs", {}).get("platform")
+    if report.failed and isinstance(platform, PodCluster):
+        report.sections.append(("control plane", platform.logs()))
+    return report

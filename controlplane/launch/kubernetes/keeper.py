@@ -27,6 +27,7 @@ from controlplane.launch.kubernetes.pod_state import (
     obstacle_report,
     read_pod,
     reports,
+    still_running,
 )
 from controlplane.launch.kubernetes.removal import PodRemover
 from controlplane.launch.kubernetes.reporting import (
@@ -42,6 +43,9 @@ _log = logging.getLogger(__name__)
 
 STUCK_SECONDS: Final = 60.0
 """For so long a pod may wait in a way that does not look as if it would mend by itself."""
+LOG_SECONDS: Final = 10.0
+"""For so long an end is kept back until its log is complete: who follows a log hears its end with
+the last line. A node that does not give the log away holds nothing up for longer."""
 UNSEEN_SECONDS: Final = 30.0
 """After so long a pod that we made has to be in the watch, or it is asked for by its name."""
 
@@ -57,6 +61,8 @@ class _Kept:
     """We have bound it, or taken its gate away; the watch may not show it yet."""
     made_at: float = 0.0
     """Monotonic time at which we created it; 0: the watch has shown it."""
+    ended_at: float | None = None
+    """Monotonic time at which we saw its end."""
     stuck_since: float | None = None
     verdict: tuple[AttemptReport, ...] = field(default=())
     """Decided before it was deleted: what is told once it is gone."""
@@ -116,7 +122,7 @@ class PodKeeper:
         if reading.job_started and not self._shipping.following(reading.uid):
             self._shipping.follow(reading.uid, reading.name, _log_names(pod, reading))
         if gone or reading.job_ended:
-            self._shipping.container_ended(reading.uid)
+            self._shipping.container_ended(reading.uid, pod_gone=gone)
         return reading
 
     # ------------------------------------------------------------------------ one attempt
@@ -193,6 +199,9 @@ class PodKeeper:
         self, attempt_id: str, kept: _Kept, stopping: bool
     ) -> tuple[AttemptReport, ...]:
         reading = read_pod(kept.pod)
+        if self._waits_for_its_log(attempt_id, kept, reading):
+            installed_at = await self._shipping.installed_at(reading.uid)
+            return still_running(reading, installed_at=installed_at)
         if kept.gone and kept.verdict:
             said = kept.verdict
         elif kept.gone and not reading.ended:
@@ -201,6 +210,19 @@ class PodKeeper:
             installed_at = await self._shipping.installed_at(reading.uid)
             said = reports(reading, installed_at=installed_at, stopping=stopping)
         return with_lengths(said, attempt_id, self._lengths(reading, kept.gone))
+
+    def _waits_for_its_log(self, attempt_id: str, kept: _Kept, reading: PodReading) -> bool:
+        if not reading.job_started or not (kept.gone or reading.ended):
+            return False
+        if self._log_is_complete(reading.uid) or self._reporter.ended(attempt_id):
+            return False
+        now = self._monotonic()
+        if kept.ended_at is None:
+            kept.ended_at = now
+        left = kept.ended_at + LOG_SECONDS - now
+        if left > 0:
+            self._again(reading.experiment_id, left)
+        return left > 0
 
     def _lengths(self, reading: PodReading, gone: bool) -> LogLengths | None:
         if self._shipping.following(reading.uid):

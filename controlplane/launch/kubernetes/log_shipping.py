@@ -37,6 +37,7 @@ class LogLengths:
 class _Shipped:
     names: LogNames
     container_ended: bool = False
+    pod_gone: bool = False
     installed_at: float | None = None
     lengths: LogLengths | None = None
     opened: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,10 +64,11 @@ class LogShipping:
         shipped = self._shipped[uid] = _Shipped(names)
         shipped.task = asyncio.create_task(self._follow(pod_name, shipped))
 
-    def container_ended(self, uid: str) -> None:
+    def container_ended(self, uid: str, *, pod_gone: bool = False) -> None:
         """It has terminated, or its pod is gone or will never run."""
         if uid in self._shipped:
             self._shipped[uid].container_ended = True
+            self._shipped[uid].pod_gone = pod_gone
 
     def following(self, uid: str) -> bool:
         return uid in self._shipped
@@ -126,6 +128,7 @@ class LogShipping:
             JOB_CONTAINER,
             pipe.append,
             container_ended=lambda: shipped.container_ended,
+            pod_gone=lambda: shipped.pod_gone,
             position=pipe.position,
         )
         end = await follower.follow()

@@ -48,19 +48,22 @@ class PodLogFollower:
         append: Append,
         *,
         container_ended: Callable[[], bool],
+        pod_gone: Callable[[], bool] = lambda: False,
         position: LogPosition | None = None,
         pauses: Backoff = PAUSES,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         rng: random.Random | None = None,
     ) -> None:
         """`container_ended`: the container has terminated, or its pod is gone or will never run.
-        `position` is that of the archive's tail (`read_tail`)."""
+        `pod_gone`: there is no such pod any more. `position` is that of the archive's tail
+        (`read_tail`)."""
         self._api = api
         self._namespace = namespace
         self._pod = pod
         self._container = container
         self._append = append
         self._container_ended = container_ended
+        self._pod_gone = pod_gone
         self._position = position or LogPosition()
         self._backoff = pauses
         self._sleep = sleep
@@ -77,9 +80,10 @@ class PodLogFollower:
                 await self._read_stream(last=ended)
             except ApiError as error:
                 failures += ended
-                # 400: no such container has started; 404: the pod is gone, and its log with it.
-                # Else its node may be away for a moment.
-                if ended and (error.status in (400, 404) or failures >= TRIES_AFTER_END):
+                # 400: no such container has started. 404: its pod is gone, unless that is the word
+                # of a kubelet that has just begun. Else its node may be away for a moment.
+                hopeless = error.status == 400 or (error.status == 404 and self._pod_gone())
+                if ended and (hopeless or failures >= TRIES_AFTER_END):
                     return LogEnd(self._appended_bytes, error.message)
             else:
                 failures = 0

@@ -100,6 +100,11 @@ def reports(
     return _under_way(reading, installed_at)
 
 
+def still_running(reading: PodReading, *, installed_at: float | None) -> tuple[AttemptReport, ...]:
+    """What it said before it ended, of a pod whose job had begun."""
+    return _under_way(reading, installed_at)
+
+
 def gone_report(reading: PodReading, *, stopping: bool) -> tuple[AttemptReport, ...]:
     """The object is gone, and its last state was not an end: `reading` is what was seen last."""
     job = terminated(reading.pod, JOB_CONTAINER)

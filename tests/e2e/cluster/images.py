@@ -23,8 +23,13 @@ _DEBIAN: Final = {
     "base": "python3,python3-venv,ca-certificates",
     "sklearn": "python3,python3-sklearn,python3-joblib",
 }
-# Nobody reads them here, and every start of a cluster would copy them.
+# Nobody needs them here, and every start of a cluster would copy them.
 _LEFT_OUT: Final = ("doc", "man", "locale", "info", "fonts", "icons")
+# Of sklearn alone, whose packages bring compilers along; where the platform is built they are used.
+_WITHOUT_COMPILERS: Final = (
+    'rm -rf "$1"/usr/lib/gcc "$1"/usr/include "$1"/usr/bin/*-lto-dump-*; '
+    'find "$1"/usr/lib -name "*.a" -delete'
+)
 
 
 def build() -> list[Path]:
@@ -57,7 +62,10 @@ def _pause() -> Path:
 
 def _debian(name: str, packages: str) -> Path:
     """Its package sources are those of this machine."""
-    archive = _archive(name, repr((packages, _LEFT_OUT)).encode())
+    hooks = [f"--dpkgopt=path-exclude=/usr/share/{one}/*" for one in _LEFT_OUT]
+    if name != "base":
+        hooks.append(f"--customize-hook={_WITHOUT_COMPILERS}")
+    archive = _archive(name, repr((packages, hooks)).encode())
     if not archive.exists():
         with tempfile.TemporaryDirectory() as folder:
             tree = Path(folder) / f"{name}.tar"
@@ -66,8 +74,7 @@ def _debian(name: str, packages: str) -> Path:
                 for pattern in ("sources.list", "sources.list.d/*.sources", "sources.list.d/*.list")
                 for path in Path("/etc/apt").glob(pattern)
             )
-            command = ["mmdebstrap", "--variant=minbase", f"--include={packages}"]
-            command += [f"--dpkgopt=path-exclude=/usr/share/{one}/*" for one in _LEFT_OUT]
+            command = ["mmdebstrap", "--variant=minbase", f"--include={packages}", *hooks]
             subprocess.run([*command, "--quiet", "bookworm", str(tree), *sources], check=True)
             _commit(archive, f"{PREFIX}/{name}:1", tree, "/")
     return archive

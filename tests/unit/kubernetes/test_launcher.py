@@ -82,6 +82,39 @@ async def test_from_the_order_to_the_last_trace(work: Launching) -> None:
     await work.until(lambda: ("configmaps", NAMESPACE, "riseml-ana-17") not in work.server.objects)
 
 
+async def test_an_end_is_told_with_the_length_of_its_log(work: Launching) -> None:
+    log = work.server.logs[POD, "job"] = FakeLog()
+    work.start(order())
+    await work.until(lambda: work.bound() == {POD})
+    work.server.set_status(POD, running())
+    await work.until(lambda: AttemptState.RUNNING in states(work))
+    work.server.set_status(POD, exited(0))
+    await work.until(lambda: log.streams)
+    assert AttemptState.EXITED not in states(work)
+    log.end()
+    await work.until(lambda: AttemptState.EXITED in states(work))
+    assert work.reactor.reports(ATTEMPT)[-1].final_log_offset == 0
+
+
+async def test_a_log_that_does_not_come_holds_the_end_up_for_a_while(work: Launching) -> None:
+    work.server.logs[POD, "job"] = FakeLog()
+    work.start(order())
+    await work.until(lambda: work.bound() == {POD})
+    work.server.set_status(POD, running())
+    await work.until(lambda: AttemptState.RUNNING in states(work))
+    began = work.clock.now
+
+    def second_later() -> bool:
+        work.clock.now += 1
+        work.server.set_status(POD, {**exited(0), "podIP": f"10.0.0.{work.clock.now}"})
+        return AttemptState.EXITED in states(work)
+
+    await work.until(second_later)
+    assert work.clock.now - began >= 10
+    assert work.reactor.reports(ATTEMPT)[-1].final_log_offset == -1
+    assert work.pods(), "its log may still come"
+
+
 async def test_everything_is_told_once(work: Launching) -> None:
     work.start(order())
     await work.until(lambda: work.bound() == {POD})

@@ -160,6 +160,29 @@ async def test_it_says_what_is_missing_when_the_rest_cannot_be_read(
     assert len(archived.pauses) == 8
 
 
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_kubelet_that_knows_no_pods_yet_is_asked_again(
+    archived: Archived, api: KubernetesApi, gone: bool
+) -> None:
+    archived.start()
+    archived.log.write(START_NS, b"one")
+    archived.end()
+    archived.server.fail("log", 404, reason="NotFound", message="no such resource")
+    follower = PodLogFollower(
+        api,
+        NAMESPACE,
+        "a",
+        "job",
+        archived.append,
+        container_ended=lambda: True,
+        pod_gone=lambda: gone,
+        sleep=archived.sleep,
+    )
+    end = await follower.follow()
+    assert end.missing == ("no such resource" if gone else "")
+    assert cri.payload(archived.data) == (b"" if gone else b"one\n")
+
+
 async def test_a_rotation_while_the_log_is_followed_is_not_seen(
     archived: Archived, api: KubernetesApi
 ) -> None:
