@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any
 
 import pytest
+from kubernetes import client as kube
 from kubernetes import watch
 from urllib3.exceptions import ProtocolError
 
 from riseml.spec.model import Resources, RoleSpec
 from riseml.v1 import state_pb2
-from tests.e2e.platform import ATTEMPT, POD_SECONDS, PodCluster, job
+from tests.e2e.platform import ATTEMPT, POD_SECONDS, PodCluster, job, pod_cluster
 from tests.e2e.pods import GPU, Pods
 from tests.integration.cluster import ENDED, output, submit, wait_for, wait_state
 
@@ -187,3 +188,22 @@ def test_what_others_hold_is_not_given_out(platform: PodCluster, pods: Pods) -> 
     pods.core.delete_namespaced_pod("foreign", pods.namespace)
     found = wait_state(client, experiment_id, *ENDED, seconds=2 * POD_SECONDS)
     assert found.state == state_pb2.STATE_FINISHED, found
+
+
+def test_kubernetes_own_scheduler_may_give_the_nodes(
+    api: kube.ApiClient, request: pytest.FixtureRequest, image_prefix: str
+) -> None:
+    """Behind gates, a gang and jobs for GPUs go where it was planned, by another's hand."""
+    host = request.config.getoption("--control-plane-host")
+    core = kube.CoreV1Api(api)
+    with pod_cluster(core, host, image_prefix, scheduling="gates") as gated:
+        client = gated.client()
+        ids = [submit(client, gang(2, "hostname")), submit(client, job("true"))]
+        for experiment_id in ids:
+            found = wait_state(client, experiment_id, *ENDED, seconds=2 * POD_SECONDS)
+            assert found.state == state_pb2.STATE_FINISHED, found
+        assert output(client, f"{ids[0]}.worker.2-1") == b"worker-2\n"
+        events = core.list_namespaced_event(gated.namespace).items
+        assert {
+            e.source.component or e.reporting_component for e in events if e.reason == "Scheduled"
+        } == {"default-scheduler"}

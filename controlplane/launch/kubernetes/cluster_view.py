@@ -73,6 +73,15 @@ class ClusterView:
         """Pods of others that hold something of the node."""
         return list(self._foreign.get(node_name, {}).values())
 
+    def own_on(self, node_name: str) -> int:
+        """How many pods of ours have not ended there."""
+        return sum(
+            1
+            for pod in self.pods.objects.values()
+            if pod.get("spec", {}).get("nodeName") == node_name
+            and pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+        )
+
     def _node_changed(self, change: Change) -> None:
         if isinstance(change, Added | Changed | Deleted):
             self._on_node(change.object["metadata"]["name"])

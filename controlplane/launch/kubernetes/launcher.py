@@ -160,6 +160,8 @@ class KubernetesLauncher:
         if reading is not None:
             node_name = reading.node_name or reading.planned_node
             self._touch(self._wanted.found(reading.attempt_id, reading.experiment_id, node_name))
+            # How many pods it has counts as well.
+            self._nodes.add(node_name)
 
     def _log_changed(self, attempt_id: str) -> None:
         self._touch(self._wanted.get(attempt_id))
@@ -179,7 +181,8 @@ class KubernetesLauncher:
             return
         node = serving.view.node(node_name)
         now = self._monotonic()
-        await serving.sessions.look(node_name, node, serving.view.foreign_on(node_name), now)
+        foreign, own = serving.view.foreign_on(node_name), serving.view.own_on(node_name)
+        await serving.sessions.look(node_name, node, foreign, own, now)
         closed = serving.sessions.closed_for(node_name, self._monotonic())
         if closed:
             self._nodes.add_after(node_name, closed)

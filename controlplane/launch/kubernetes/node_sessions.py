@@ -75,21 +75,34 @@ class NodeSessions:
         return node_name in self._sessions
 
     async def look(
-        self, name: str, node: Object | None, foreign_pods: Iterable[Object], now: float
+        self,
+        name: str,
+        node: Object | None,
+        foreign_pods: Iterable[Object],
+        own_pods: int,
+        now: float,
     ) -> None:
         """Brings a node's session to what its object says. None: there is no such node any more."""
         async with self._locks.setdefault(name, asyncio.Lock()):
-            await self._look(name, node, foreign_pods, now)
+            await self._look(name, node, foreign_pods, own_pods, now)
 
     async def _look(
-        self, name: str, node: Object | None, foreign_pods: Iterable[Object], now: float
+        self,
+        name: str,
+        node: Object | None,
+        foreign_pods: Iterable[Object],
+        own_pods: int,
+        now: float,
     ) -> None:
         session = self._sessions.get(name)
         if node is None or not is_ours(node, self._settings) or not is_ready(node):
             if session is not None:
                 self._end(name, session, "is gone" if node is None else "is not ready")
             return
-        inventory = self._inventory(name, node, foreign_pods, now)
+        read = read_node(
+            node, foreign_pods, self._facts.held_gpus(name), self._settings, own_pods=own_pods
+        )
+        inventory = self._with_refusals(name, read, now)
         if session is None or name in self._stale:
             await self._open(name, inventory, now)
             return
@@ -122,14 +135,11 @@ class NodeSessions:
         closed = self._closed.get(name)
         return 0.0 if closed is None else max(0.0, closed.until - now)
 
-    def _inventory(
-        self, name: str, node: Object, foreign_pods: Iterable[Object], now: float
-    ) -> NodeInventory:
-        read = read_node(node, foreign_pods, self._facts.held_gpus(name), self._settings)
-        if self.closed_for(name, now) and not read.unschedulable:
-            closed = self._closed[name]
-            read = replace(read, unschedulable=f"closed for {closed.seconds:.0f} s: {closed.why}")
-        return read
+    def _with_refusals(self, name: str, read: NodeInventory, now: float) -> NodeInventory:
+        if not self.closed_for(name, now) or read.unschedulable:
+            return read
+        closed = self._closed[name]
+        return replace(read, unschedulable=f"closed for {closed.seconds:.0f} s: {closed.why}")
 
     async def _open(self, name: str, inventory: NodeInventory, now: float) -> None:
         epoch = self._facts.node_epoch(name) + 1

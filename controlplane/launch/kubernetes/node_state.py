@@ -52,9 +52,11 @@ def read_node(
     foreign_pods: Iterable[Object],
     held_gpus: Collection[str],
     settings: KubernetesSettings,
+    *,
+    own_pods: int = 0,
 ) -> NodeInventory:
     """`foreign_pods`: those on the node that are not ours. `held_gpus`: names of GPUs that attempts
-    of ours have."""
+    of ours have. `own_pods`: how many pods of ours have not ended there."""
     name = text(node, "metadata", "name")
     foreign = [pod for pod in foreign_pods if not _over(pod)]
     free_cpus = _allocatable(node, "cpu") - _sum(foreign, "cpu")
@@ -77,7 +79,7 @@ def read_node(
         ),
         address=_address(node) or name,
         taints=_taints(node, settings.tolerations),
-        unschedulable=_unschedulable(node),
+        unschedulable=_unschedulable(node, len(foreign) + own_pods),
     )
 
 
@@ -223,11 +225,14 @@ def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
     return key == taint.get("key") and text(toleration, "value") == text(taint, "value")
 
 
-def _unschedulable(node: Object) -> str:
+def _unschedulable(node: Object, pods: int) -> str:
     """To follow "is"; "" if new pods may come."""
     if mapping(node, "spec").get("unschedulable"):
         return "cordoned in Kubernetes"
     for kind in _PRESSURE:
         if _condition(node, kind) == "True":
             return f"closed by Kubernetes ({kind})"
+    most = int(_allocatable(node, "pods"))
+    if most and pods >= most:
+        return f"full: it takes {most} pods"
     return ""

@@ -25,6 +25,7 @@ from tests.e2e.cluster.parts import Part, Parts
 from tests.e2e.cluster.places import PRIVATE, Places
 
 START_SECONDS: Final = 120.0
+STOP_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 0.1
 
 
@@ -65,7 +66,11 @@ class Running:
         """Until `again`."""
         process = self._processes[name]
         process.terminate()
-        process.wait()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         _say(f"{name} is stopped")
 
 

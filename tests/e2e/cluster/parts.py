@@ -278,6 +278,10 @@ _COREFILE: Final = f"""\
         # Members of a gang look for each other while they come up.
         ttl 1
     }}}}
+    # Nothing beyond the cluster has a name here.
+    template ANY ANY {{{{
+        rcode NXDOMAIN
+    }}}}
 }}}}
 """
 

@@ -159,6 +159,17 @@ def test_a_cordon_closes_it_here_as_well() -> None:
     assert read(node()).unschedulable == ""
 
 
+def test_a_node_takes_only_so_many_pods() -> None:
+    few = node()
+    few["status"]["allocatable"] = {**few["status"]["allocatable"], "pods": "3"}
+
+    def closed(own: int) -> str:
+        return read_node(few, [foreign(asks())], (), settings(), own_pods=own).unschedulable
+
+    assert closed(1) == ""
+    assert "3 pods" in closed(2)
+
+
 def test_whose_nodes_they_are() -> None:
     labelled = node()
     labelled["metadata"]["labels"] = {"pool": "gpu"}
