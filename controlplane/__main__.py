@@ -322,7 +322,15 @@ def _services(
         system=SystemService(backend, facts, decisions),
         daemons=DaemonService(
             DaemonSessions(
-                backend.runtime, daemons, leases, freshness, idleness, telemetry, cluster_id, times
+                backend.runtime,
+                daemons,
+                leases,
+                freshness,
+                idleness,
+                telemetry,
+                cluster_id,
+                times,
+                jobs_are_pods=settings.launcher == "kubernetes",
             ),
             DaemonLogs(backend, archive, writer, broker),
             DaemonRevisions(backend, projects, blobs),

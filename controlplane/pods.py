@@ -52,6 +52,10 @@ class RuntimeFacts:
             for share in attempt.gpus
         }
 
+    def stop_asked(self, attempt_id: str) -> bool:
+        attempt = self._runtime.cluster.attempts.get(attempt_id)
+        return attempt is not None and bool(attempt.stop_reason)
+
     def experiment_over(self, experiment_id: str) -> bool:
         experiment = self._runtime.cluster.experiments.get(experiment_id)
         return experiment is None or experiment.state.ended

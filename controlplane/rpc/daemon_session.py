@@ -60,6 +60,7 @@ class DaemonSessions:
         telemetry: Telemetry[telemetry_pb2.NodeSample],
         cluster_id: str,
         times: SessionTimes,
+        jobs_are_pods: bool = False,
     ) -> None:
         self._runtime = runtime
         self._launcher = launcher
@@ -69,11 +70,19 @@ class DaemonSessions:
         self._telemetry = telemetry
         self._cluster_id = cluster_id
         self._times = times
+        self._jobs_are_pods = jobs_are_pods
 
     async def serve(
         self, node_name: str, requests: AsyncIterator[pb.SessionRequest]
     ) -> AsyncIterator[pb.SessionResponse]:
         """One session from Hello to its end. `node_name` is the token's."""
+        if self._jobs_are_pods:
+            # Its node is Kubernetes', and two would each believe that they serve it.
+            raise FailedPrecondition(
+                "This cluster runs jobs as pods, and its nodes are those of Kubernetes: no daemon "
+                "can join it.",
+                reason="JOBS_ARE_PODS",
+            )
         first = await anext(aiter(requests), None)
         if first is None or not first.HasField("hello"):
             raise InvalidRequest("A session begins with Hello.", reason="HELLO_EXPECTED")

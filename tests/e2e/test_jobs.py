@@ -76,6 +76,25 @@ def test_output_comes_as_it_was_written(platform: PodCluster) -> None:
     assert output(client, f"{experiment_id}.train.1-1") == b"a\r50%\n\nno newline"
 
 
+def test_an_image_needs_a_shell_and_nothing_else(platform: PodCluster, image_prefix: str) -> None:
+    """In busybox a job is stopped with grace, and exit code and results come as from elsewhere."""
+    client = platform.client()
+    script = (
+        "trap 'echo saved; exit 3' TERM; echo '{\"loss\": 1}' >> $RISEML_RESULTS; echo up; "
+        "while :; do sleep 0.1; done"
+    )
+    wanted = job(script, image=f"{image_prefix}/busybox:1", grace_seconds=20)
+    experiment_id = submit(client, wanted)
+    attempt_id = f"{experiment_id}.train.1-1"
+    wait_for(lambda: b"up" in output(client, attempt_id, follow=False), "it to run", POD_SECONDS)
+    client.experiments.kill(experiment_id)
+    found = ended(client, experiment_id, 30)
+    assert found.state == state_pb2.STATE_KILLED
+    assert found.jobs[0].attempts[0].exit_code == 3
+    assert output(client, attempt_id) == b"up\nsaved\n"
+    assert len(list(client.results.list(experiment_id))) == 1
+
+
 def test_install_steps_are_a_build(platform: PodCluster) -> None:
     client = platform.client()
     experiment_id = submit(

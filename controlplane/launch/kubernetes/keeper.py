@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from controlplane.domain import reasons
-from controlplane.domain.model import AttemptOrder, AttemptReport
+from controlplane.domain.model import AttemptReport
 from controlplane.launch.kubernetes.api import Api, Kind, NotFound, Object
 from controlplane.launch.kubernetes.containers import NoImage
 from controlplane.launch.kubernetes.creation import NotEver, NotNow, PodCreator
+from controlplane.launch.kubernetes.gangs import complete_gangs
 from controlplane.launch.kubernetes.log_pipe import LogNames
 from controlplane.launch.kubernetes.log_shipping import LogLengths, LogShipping
 from controlplane.launch.kubernetes.markers import install_marker, result_marker
@@ -29,6 +30,7 @@ from controlplane.launch.kubernetes.pod_state import (
     reports,
     still_running,
 )
+from controlplane.launch.kubernetes.ports import Facts
 from controlplane.launch.kubernetes.removal import PodRemover
 from controlplane.launch.kubernetes.reporting import (
     Reporter,
@@ -37,7 +39,6 @@ from controlplane.launch.kubernetes.reporting import (
     with_lengths,
 )
 from controlplane.launch.kubernetes.wanted import Wanted
-from riseml.spec.ids import AttemptId, JobId, parse_attempt_id
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class PodKeeper:
         reporter: Reporter,
         shipping: LogShipping,
         sessions: NodeSessions,
+        facts: Facts,
         *,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
@@ -95,6 +97,7 @@ class PodKeeper:
         self._reporter = reporter
         self._shipping = shipping
         self._sessions = sessions
+        self._facts = facts
         self._clock = clock
         self._monotonic = monotonic
         self._again = again
@@ -149,7 +152,8 @@ class PodKeeper:
         for attempt_id, kept in list(self._kept.items()):
             reading = read_pod(kept.pod)
             if node_name in (reading.node_name, reading.planned_node):
-                found += await self._what_it_says(attempt_id, kept, reading.deleting)
+                stopping = self._facts.stop_asked(attempt_id)
+                found += await self._what_it_says(attempt_id, kept, stopping)
         return tuple(found)
 
     def is_done_with(self, wanted: Wanted) -> bool:
@@ -267,7 +271,7 @@ class PodKeeper:
     # ----------------------------------------------------------------------------- a gang
     async def start(self, wanteds: Sequence[Wanted]) -> None:
         """Makes the pods of gangs all of whose members should run, and gives them their nodes."""
-        for gang in _gangs(wanteds):
+        for gang in complete_gangs(wanteds):
             if self._may_start(gang):
                 await self._start_gang(gang)
 
@@ -339,28 +343,3 @@ def _log_names(pod: Object, reading: PodReading) -> LogNames:
         result_marker(reading.attempt_id),
         secret_values(pod),
     )
-
-
-def _gangs(wanteds: Sequence[Wanted]) -> list[list[Wanted]]:
-    """Of one experiment: the members that start together, where all of them are known."""
-    by_id = {w.attempt_id: w for w in wanteds if w.order is not None}
-    found: dict[int, list[Wanted]] = {}
-    for wanted in by_id.values():
-        order = wanted.order
-        if order is None or order.generation in found:
-            continue
-        members = [by_id.get(attempt_id) for attempt_id in _member_ids(order)]
-        found[order.generation] = [w for w in members if w is not None]
-        if len(found[order.generation]) < len(members):
-            found[order.generation] = []
-    return [gang for gang in found.values() if gang]
-
-
-def _member_ids(order: AttemptOrder) -> list[str]:
-    if not order.peers:
-        return [order.attempt_id]
-    experiment = parse_attempt_id(order.attempt_id).job.experiment
-    return [
-        str(AttemptId(JobId(experiment, p.job_type, p.job_number), order.generation))
-        for p in order.peers
-    ]

@@ -145,6 +145,7 @@ class KubernetesLauncher:
             reporter,
             shipping,
             sessions,
+            around.facts,
             clock=self._clock,
             monotonic=self._monotonic,
             again=self._experiments.add_after,

@@ -59,6 +59,10 @@ class Facts(Protocol):
         """Which GPUs of the node attempts have that have not ended."""
         ...
 
+    def stop_asked(self, attempt_id: str) -> bool:
+        """Whether the attempt is to be stopped, or was."""
+        ...
+
     def experiment_over(self, experiment_id: str) -> bool:
         """Whether it has ended, or nobody knows of it: nothing of it will run again."""
         ...

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +25,7 @@ _DEBIAN: Final = {
     "base": "python3,python3-venv,ca-certificates",
     "sklearn": "python3,python3-sklearn,python3-joblib",
 }
+_BUSYBOX: Final = "busybox-static"
 # Nobody needs them here, and every start of a cluster would copy them.
 _LEFT_OUT: Final = ("doc", "man", "locale", "info", "fonts", "icons")
 # Of sklearn alone, whose packages bring compilers along; where the platform is built they are used.
@@ -36,7 +39,7 @@ def build() -> list[Path]:
     """Archives of all images; those that are there already are not built again."""
     cache().mkdir(parents=True, exist_ok=True)
     debian = {name: _debian(name, packages) for name, packages in _DEBIAN.items()}
-    return [_pause(), *debian.values(), _platform(debian["base"])]
+    return [_pause(), _busybox(), *debian.values(), _platform(debian["base"])]
 
 
 def load(archives: Sequence[Path]) -> None:
@@ -57,6 +60,25 @@ def _pause() -> Path:
             program = Path(folder) / "pause"
             subprocess.run(["gcc", "-Os", "-static", "-o", program, source], check=True)
             _commit(archive, PAUSE_IMAGE, program, "/", entrypoint='["/pause"]')
+    return archive
+
+
+def _busybox() -> Path:
+    """The least that a job's image can be: a shell and its tools."""
+    archive = _archive("busybox", _BUSYBOX.encode())
+    if not archive.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            run = partial(subprocess.run, cwd=folder, check=True, capture_output=True, text=True)
+            run(["apt-get", "download", "--quiet", _BUSYBOX])
+            (package,) = Path(folder).glob("*.deb")
+            run(["dpkg-deb", "--extract", str(package), "unpacked"])
+            tools = Path(folder) / "tree" / "bin"
+            tools.mkdir(parents=True)
+            program = shutil.copy(Path(folder) / "unpacked" / "bin" / "busybox", tools)
+            for name in run([program, "--list"]).stdout.split():
+                if name != "busybox":
+                    (tools / name).symlink_to("busybox")
+            _commit(archive, f"{PREFIX}/busybox:1", tools.parent, "/")
     return archive
 
 

@@ -92,6 +92,7 @@ class FakeFacts:
 
     def __init__(self) -> None:
         self.over: set[str] = set()
+        self.stops: set[str] = set()
         self.epochs: dict[str, int] = {}
 
     def node_epoch(self, node_name: str) -> int:
@@ -99,6 +100,9 @@ class FakeFacts:
 
     def held_gpus(self, node_name: str) -> Collection[str]:
         return ()
+
+    def stop_asked(self, attempt_id: str) -> bool:
+        return attempt_id in self.stops
 
     def experiment_over(self, experiment_id: str) -> bool:
         return experiment_id in self.over

@@ -203,6 +203,23 @@ async def test_after_a_crash_pods_are_taken_over(work: Launching) -> None:
     assert [r.verb for r in work.server.requests].count("bind") == 1
 
 
+@pytest.mark.parametrize("asked", [False, True])
+async def test_who_asked_for_an_end_is_known_after_a_crash(work: Launching, asked: bool) -> None:
+    work.start(order())
+    await work.until(lambda: work.bound() == {POD})
+    await work.stop()
+    deleted = work.server.pod(POD)
+    deleted["metadata"]["deletionTimestamp"] = "2026-11-23T20:00:30Z"
+    work.server.put("pods", {**deleted, "status": exited(5)})
+    if asked:
+        work.facts.stops.add(ATTEMPT)
+    await work.restart()
+    await work.until(lambda: {s for s in states(work) if s.ended})
+    (ended,) = (r for r in work.reactor.of(NodeConnected)[0].attempts if r.state.ended)
+    assert ended.state is (AttemptState.EXITED if asked else AttemptState.LOST)
+    assert ended.exit_code == (5 if asked else None)
+
+
 async def test_a_crash_between_creating_and_binding_is_made_up_for(work: Launching) -> None:
     held = work.server.fail("bind", 503, reason="ServiceUnavailable")
     work.start(order())
