@@ -120,6 +120,9 @@ class PodKeeper:
             return None
         kept = self._kept.get(reading.attempt_id)
         if kept is None or kept.pod["metadata"]["uid"] != reading.uid:
+            if kept is not None and gone:
+                # An older one of that name; ours is another.
+                return None
             kept = self._kept[reading.attempt_id] = _Kept(pod)
         kept.pod, kept.gone, kept.made_at = pod, gone, 0.0
         if reading.job_started and not self._shipping.following(reading.uid):
