@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from controlplane import bootstrap, config
@@ -56,7 +57,7 @@ from controlplane.rpc.project_service import ProjectService
 from controlplane.rpc.queue_service import QueueService
 from controlplane.rpc.result_service import ResultService
 from controlplane.rpc.scheduler_service import SchedulerService
-from controlplane.rpc.storage_service import StorageService
+from controlplane.rpc.storage_service import Outputs, StorageService
 from controlplane.rpc.system_service import SystemFacts, SystemService
 from controlplane.rpc.telemetry_service import TelemetryService
 from controlplane.rpc.user_service import UserService
@@ -279,6 +280,11 @@ def _times(settings: config.Config) -> Settings:
     )
 
 
+def _outputs(settings: config.Config) -> Outputs:
+    root = Path(settings.output_root) if settings.output_root else None
+    return Outputs(root, of_pods=settings.launcher == "kubernetes")
+
+
 def _services(
     settings: config.Config,
     backend: Backend,
@@ -318,7 +324,7 @@ def _services(
         nodes=NodeService(backend, leases, freshness, fingerprint),
         queues=QueueService(backend),
         telemetry=TelemetryService(telemetry),
-        storage=StorageService(backend, settings.data_folder, storage),
+        storage=StorageService(backend, settings.data_folder, storage, _outputs(settings)),
         system=SystemService(backend, facts, decisions),
         daemons=DaemonService(
             DaemonSessions(

@@ -51,6 +51,9 @@ class Config:
     probation_seconds: float = 300.0
     # Files of data://; empty: home/data.
     data_root: str = ""
+    # Where this host sees what all jobs write (output://); empty: their nodes serve it. Where jobs
+    # are pods it is the mount of kubernetes.output_volume.
+    output_root: str = ""
     # Logs of experiments that ended longer ago are removed; 0 keeps all.
     log_retention_days: float = 90.0
     # What users and queues used so long ago counts half when it is decided who is next.
@@ -128,6 +131,7 @@ _OPTIONS: Final[dict[str, _Option]] = {
         "how long a GPU that was sick has to be healthy before it is tested", "S", kind=float
     ),
     "data_root": _Option("files of data://", "DIR"),
+    "output_root": _Option("where all outputs are seen, else their nodes serve them", "DIR"),
     "log_retention_days": _Option("age at which logs are removed, 0 never", "DAYS", kind=float),
     "use_half_life_days": _Option("age at which use counts half", "DAYS", kind=float),
     "admin_name": _Option("name of the first admin", "NAME"),

@@ -56,11 +56,28 @@ class _Place:
             raise
 
 
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Who serves what jobs write."""
+
+    root: Path | None = None
+    """Where this process sees all outputs itself; None: their nodes serve them."""
+    of_pods: bool = False
+    """There is no daemon on their nodes that could."""
+
+
 class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
     """See the contract for what each call means."""
 
-    def __init__(self, backend: Backend, data_folder: Path, nodes: DaemonStorage) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        data_folder: Path,
+        nodes: DaemonStorage,
+        outputs: Outputs = Outputs(),
+    ) -> None:
         self._backend = backend
+        self._outputs = outputs
         data_folder.mkdir(parents=True, exist_ok=True)
         self._data = LocalTree(FileArea(data_folder))
         self._nodes = nodes
@@ -161,11 +178,12 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
             if experiment.is_set:
                 child, _, path = path.partition("/")
                 experiment = await self._child(experiment, child)
+            tree, folder = await self._output_tree(experiment)
             return _Place(
-                await self._output_tree(experiment),
+                tree,
                 path.strip("/"),
                 f"{OUTPUT}{experiment.id}/",
-                output_path(experiment),
+                folder,
             )
         raise InvalidRequest(
             f"{uri!r} is neither data://PATH nor output://ID/PATH.", reason="INVALID_URI"
@@ -180,15 +198,23 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
             )
         return await self._backend.experiment(f"{experiment.id}.{int(child)}")
 
-    async def _output_tree(self, experiment: Experiment) -> FileTree:
-        """Outputs lie on the node of the newest attempt (of rank 0), or on any where they are
-        shared.
+    async def _output_tree(self, experiment: Experiment) -> tuple[FileTree, str]:
+        """Outputs lie where we see them ourselves, or on the node of the newest attempt (of rank
+        0), or on any where they are shared. With the folder that its messages name.
         """
         attempts = await self._backend.read(self._backend.store.attempts, [experiment.id])
         main = [a for a in attempts if ".build." not in a.id]
         if not main:
             raise NotFound(
                 f"{experiment.id} has not run yet, so it has no output.", reason="NO_OUTPUT_YET"
+            )
+        if self._outputs.root is not None:
+            return LocalTree(FileArea(self._outputs.root / output_path(experiment))), ""
+        if self._outputs.of_pods:
+            raise FailedPrecondition(
+                "What pods write lies in their output volume, which the control plane does not see:"
+                " an admin has to mount it there and set output_root.",
+                reason="OUTPUT_NOT_MOUNTED",
             )
         newest = max(a.generation for a in main)
         node_name = min((a for a in main if a.generation == newest), key=lambda a: a.id).node_name
@@ -202,4 +228,5 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
             ]
             if node_name not in connected and connected:
                 node_name = connected[0]
-        return NodeTree(self._nodes, node_name, experiment.user_name, output_path(experiment))
+        folder = output_path(experiment)
+        return NodeTree(self._nodes, node_name, experiment.user_name, folder), folder

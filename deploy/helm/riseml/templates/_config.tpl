@@ -44,6 +44,9 @@ store = {{ . | toJson }}
 {{- if include "riseml.mountedClaim" (dict "root" . "role" "data") }}
 data_root = "/data"
 {{- end }}
+{{- if include "riseml.mountedClaim" (dict "root" . "role" "output") }}
+output_root = "/output"
+{{- end }}
 
 [kubernetes]
 kubeconfig = ""
