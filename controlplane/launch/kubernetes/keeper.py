@@ -140,7 +140,9 @@ class PodKeeper:
             return
         if kept.made_at and self._monotonic() - kept.made_at >= UNSEEN_SECONDS:
             await self._ask_for(kept)
-        said = await self._what_it_says(wanted.attempt_id, kept, wanted.stop is not None)
+        # After a restart the first to know of a stop is who asked for it.
+        stopping = wanted.stop is not None or self._facts.stop_asked(wanted.attempt_id)
+        said = await self._what_it_says(wanted.attempt_id, kept, stopping)
         refusal = next((r for r in said if r.reason == reasons.PLACEMENT_REFUSED), None)
         if refusal is not None and not self._reporter.ended(wanted.attempt_id):
             # First, or the scheduler would give the node the next pod at once.

@@ -42,12 +42,13 @@ class WantedAttempts:
 
     def __init__(self) -> None:
         self._attempts: dict[str, Wanted] = {}
+        self._of_experiments: dict[str, dict[str, Wanted]] = {}
 
     def get(self, attempt_id: str) -> Wanted | None:
         return self._attempts.get(attempt_id)
 
     def of_experiment(self, experiment_id: str) -> list[Wanted]:
-        return [w for w in self._attempts.values() if w.experiment_id == experiment_id]
+        return list(self._of_experiments.get(experiment_id, {}).values())
 
     def on_node(self, node_name: str) -> Iterator[Wanted]:
         return (w for w in self._attempts.values() if w.node_name == node_name)
@@ -85,7 +86,12 @@ class WantedAttempts:
 
     def drop(self, attempt_id: str) -> None:
         """There is neither pod nor order any more."""
-        self._attempts.pop(attempt_id, None)
+        wanted = self._attempts.pop(attempt_id, None)
+        if wanted is not None:
+            siblings = self._of_experiments[wanted.experiment_id]
+            del siblings[attempt_id]
+            if not siblings:
+                del self._of_experiments[wanted.experiment_id]
 
     def doubt(self, node_name: str) -> None:
         """A session of the node is about to be opened: its reply says what should run there."""
@@ -114,4 +120,5 @@ class WantedAttempts:
         if wanted is None:
             wanted = Wanted(attempt_id, experiment_id, node_name)
             self._attempts[attempt_id] = wanted
+            self._of_experiments.setdefault(experiment_id, {})[attempt_id] = wanted
         return wanted

@@ -19,6 +19,7 @@ from controlplane.domain.events import (
     NodeDisconnected,
     NodeInventoryChanged,
 )
+from controlplane.domain.model import AttemptReport
 from controlplane.domain.states import AttemptState
 from controlplane.launch.kubernetes.http_api import KubernetesApi
 from tests.unit.kubernetes.fake_api import FakeApi, FakeLog
@@ -211,13 +212,19 @@ async def test_who_asked_for_an_end_is_known_after_a_crash(work: Launching, aske
     deleted = work.server.pod(POD)
     deleted["metadata"]["deletionTimestamp"] = "2026-11-23T20:00:30Z"
     work.server.put("pods", {**deleted, "status": exited(5)})
+    stops = (StopAttempt(NODE, ATTEMPT, "killed"),) if asked else ()
+    work.reactor.reply = SessionOpened((order(),), stops, ())
     if asked:
         work.facts.stops.add(ATTEMPT)
     await work.restart()
-    await work.until(lambda: {s for s in states(work) if s.ended})
-    (ended,) = (r for r in work.reactor.of(NodeConnected)[0].attempts if r.state.ended)
-    assert ended.state is (AttemptState.EXITED if asked else AttemptState.LOST)
-    assert ended.exit_code == (5 if asked else None)
+
+    def ends() -> list[AttemptReport]:
+        said = [r for event in work.reactor.of(NodeConnected) for r in event.attempts]
+        return [r for r in (*said, *work.reactor.reports(ATTEMPT)) if r.state.ended]
+
+    await work.until(ends)
+    assert {r.state for r in ends()} == {AttemptState.EXITED if asked else AttemptState.LOST}
+    assert {r.exit_code for r in ends()} == {5 if asked else None}
 
 
 async def test_a_crash_between_creating_and_binding_is_made_up_for(work: Launching) -> None:
