@@ -107,8 +107,11 @@ def job(
     retry: RetryPolicy | None = None,
     **more: Any,
 ) -> TrainSpec:
-    """A job with small needs; `count` above 1 makes a gang of workers."""
+    """A job with small needs; `count` above 1 makes a gang of workers, who learn of each other as
+    those of PyTorch do."""
     needs = Resources(cpu_milli=cpu_milli, memory_bytes=memory_bytes, gpu_milli=gpus * 1000)
+    if count > 1:
+        more.setdefault("framework", "pytorch")
     return TrainSpec(
         project="e2e",
         run=run,

@@ -13,7 +13,6 @@ from kubernetes import client as kube
 from kubernetes import watch
 from urllib3.exceptions import ProtocolError
 
-from riseml.spec.model import Resources, RoleSpec
 from riseml.v1 import state_pb2
 from tests.e2e.platform import ATTEMPT, POD_SECONDS, PodCluster, job, pod_cluster
 from tests.e2e.pods import GPU, Pods
@@ -116,16 +115,9 @@ else:
 """
 
 
-def gang(size: int, *run: str, cpu_milli: int = 50) -> Any:
-    from dataclasses import replace
-
-    needs = Resources(cpu_milli=cpu_milli, memory_bytes=128 << 20, gpu_milli=0)
-    return replace(job(*run), roles=(RoleSpec("worker", size, needs),), framework="pytorch")
-
-
 def test_a_gang_finds_its_members_by_name_and_waits_for_the_last(platform: PodCluster) -> None:
     client = platform.client()
-    experiment_id = submit(client, gang(3, f"python3 - <<'END'\n{MEET}END"))
+    experiment_id = submit(client, job(f"python3 - <<'END'\n{MEET}END", count=3))
     found = wait_state(client, experiment_id, *ENDED, seconds=2 * POD_SECONDS)
     assert found.state == state_pb2.STATE_FINISHED, found
     for number in (1, 2, 3):
@@ -145,7 +137,7 @@ def test_a_gang_for_which_quota_is_missing_holds_no_node(platform: PodCluster) -
         platform.namespace, {"metadata": {"name": "few"}, "spec": {"hard": {"pods": "2"}}}
     )
     try:
-        experiment_id = submit(client, gang(3, "true"))
+        experiment_id = submit(client, job("true", count=3))
 
         def told() -> bool:
             jobs = client.experiments.get(experiment_id).experiment.jobs
@@ -198,7 +190,7 @@ def test_kubernetes_own_scheduler_may_give_the_nodes(
     core = kube.CoreV1Api(api)
     with pod_cluster(core, host, image_prefix, scheduling="gates") as gated:
         client = gated.client()
-        ids = [submit(client, gang(2, "hostname")), submit(client, job("true"))]
+        ids = [submit(client, job("hostname", count=2)), submit(client, job("true"))]
         for experiment_id in ids:
             found = wait_state(client, experiment_id, *ENDED, seconds=2 * POD_SECONDS)
             assert found.state == state_pb2.STATE_FINISHED, found
