@@ -211,7 +211,8 @@ class PodKeeper:
         if self._waits_for_its_log(attempt_id, kept, reading):
             installed_at = await self._shipping.installed_at(reading.uid)
             return still_running(reading, installed_at=installed_at)
-        if kept.gone and kept.verdict:
+        if kept.verdict and (kept.gone or reading.ended):
+            # Whichever is seen first, the phase that its deletion leads to or that it is gone.
             said = kept.verdict
         elif kept.gone and not reading.ended:
             said = gone_report(reading, stopping=stopping)

@@ -300,7 +300,10 @@ async def test_a_pod_that_somebody_deleted_is_lost_and_not_failed(work: Launchin
     assert work.reactor.reports(ATTEMPT)[-1].reason == reasons.POD_DELETED
 
 
-async def test_an_image_that_does_not_come_ends_the_attempt_after_a_while(work: Launching) -> None:
+@pytest.mark.parametrize("phase_first", [False, True])
+async def test_an_image_that_does_not_come_ends_the_attempt_after_a_while(
+    work: Launching, phase_first: bool
+) -> None:
     work.start(order())
     await work.until(lambda: work.bound() == {POD})
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
@@ -315,7 +318,11 @@ async def test_an_image_that_does_not_come_ends_the_attempt_after_a_while(work: 
     )
     await work.until(lambda: "deletionTimestamp" in work.server.pod(POD)["metadata"])
     assert AttemptState.EXITED not in states(work)
-    work.server.finish(POD)
+    if phase_first:
+        # The kubelet's last word comes before the object goes.
+        work.server.set_status(POD, {"phase": "Failed"})
+    else:
+        work.server.finish(POD)
     await work.until(lambda: AttemptState.EXITED in states(work))
     assert work.reactor.reports(ATTEMPT)[-1].reason == reasons.IMAGE_PULL_FAILED
 
