@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from controlplane.domain.errors import DomainError, ResourceExhausted
@@ -125,7 +125,8 @@ async def serve_pods(
     lease_seconds: float,
 ) -> None:
     """Runs the launcher until cancelled. Raises DomainError without credentials for Kubernetes."""
-    async with _connected(kubeconfig) as api:
+    async with contextlib.AsyncExitStack() as stack:
+        api = await _connect(stack, kubeconfig)
         await launcher.serve(
             Surroundings(
                 api=api,
@@ -139,18 +140,12 @@ async def serve_pods(
         )
 
 
-@contextlib.asynccontextmanager
-async def _connected(kubeconfig: str) -> AsyncIterator[KubernetesApi]:
-    api = KubernetesApi(kubeconfig)
+async def _connect(stack: contextlib.AsyncExitStack, kubeconfig: str) -> KubernetesApi:
     try:
-        await api.__aenter__()
+        return await stack.enter_async_context(KubernetesApi(kubeconfig))
     except ApiError as error:
         raise DomainError(
             f"{error.message}. Set kubernetes.kubeconfig, or run the control plane in a pod with a "
             "service account.",
             reason="NO_KUBERNETES",
         ) from error
-    try:
-        yield api
-    finally:
-        await api.__aexit__()

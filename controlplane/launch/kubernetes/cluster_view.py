@@ -29,7 +29,10 @@ class ClusterView:
     ) -> None:
         """`on_pod` hears of pods of ours, `on_node` of nodes by name, whatever changed on them."""
         self._namespace = settings.namespace
+        self._on_pod = on_pod
         self._on_node = on_node
+        # By node: uids of our pods that have not ended, and the pods of others.
+        self._own: dict[str, set[str]] = {}
         self._foreign: dict[str, dict[str, Object]] = {}
 
         def reflector(
@@ -44,7 +47,7 @@ class ClusterView:
             )
 
         ours = f"{CLUSTER_LABEL}={cluster_id}"
-        self.pods = reflector(Kind.POD, settings.namespace, ours, "", on_pod)
+        self.pods = reflector(Kind.POD, settings.namespace, ours, "", self._pod_changed)
         self.nodes = reflector(Kind.NODE, "", "", "", self._node_changed)
         self._others = reflector(
             Kind.POD, "", f"{CLUSTER_LABEL}!={cluster_id}", _HOLDING, self._foreign_changed
@@ -75,12 +78,18 @@ class ClusterView:
 
     def own_on(self, node_name: str) -> int:
         """How many pods of ours have not ended there."""
-        return sum(
-            1
-            for pod in self.pods.objects.values()
-            if pod.get("spec", {}).get("nodeName") == node_name
-            and pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
-        )
+        return len(self._own.get(node_name, ()))
+
+    def _pod_changed(self, change: Change) -> None:
+        if isinstance(change, Added | Changed | Deleted):
+            pod = change.object
+            node_name = pod.get("spec", {}).get("nodeName", "")
+            over = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+            if node_name and (over or isinstance(change, Deleted)):
+                self._own.get(node_name, set()).discard(pod["metadata"]["uid"])
+            elif node_name:
+                self._own.setdefault(node_name, set()).add(pod["metadata"]["uid"])
+        self._on_pod(change)
 
     def _node_changed(self, change: Change) -> None:
         if isinstance(change, Added | Changed | Deleted):

@@ -57,6 +57,8 @@ class _Kept:
 
     pod: Object
     """As it was seen last."""
+    node_name: str
+    """That it is on, or was made for."""
     gone: bool = False
     bound: bool = False
     """We have bound it, or taken its gate away; the watch may not show it yet."""
@@ -123,8 +125,9 @@ class PodKeeper:
             if kept is not None and gone:
                 # An older one of that name; ours is another.
                 return None
-            kept = self._kept[reading.attempt_id] = _Kept(pod)
+            kept = self._kept[reading.attempt_id] = _Kept(pod, reading.planned_node)
         kept.pod, kept.gone, kept.made_at = pod, gone, 0.0
+        kept.node_name = reading.node_name or reading.planned_node
         if reading.job_started and not self._shipping.following(reading.uid):
             self._shipping.follow(reading.uid, reading.name, _log_names(pod, reading))
         if gone or reading.job_ended:
@@ -155,8 +158,7 @@ class PodKeeper:
         """All that is known of attempts on a node, for its new session."""
         found: list[AttemptReport] = []
         for attempt_id, kept in list(self._kept.items()):
-            reading = read_pod(kept.pod)
-            if node_name in (reading.node_name, reading.planned_node):
+            if kept.node_name == node_name:
                 stopping = self._facts.stop_asked(attempt_id)
                 found += await self._what_it_says(attempt_id, kept, stopping)
         return tuple(found)
@@ -170,6 +172,7 @@ class PodKeeper:
 
     def drop(self, wanted: Wanted) -> None:
         """Forgets it."""
+        self._doubtful.discard(wanted.attempt_id)
         kept = self._kept.pop(wanted.attempt_id, None)
         if kept is not None:
             self._shipping.forget(kept.pod["metadata"]["uid"])
@@ -304,8 +307,10 @@ class PodKeeper:
         except (NoImage, NotEver) as refused:
             reason = reasons.NO_IMAGE if isinstance(refused, NoImage) else reasons.POD_REFUSED
             for wanted in gang:
-                said = never_started(wanted.attempt_id, reason, str(refused))
-                self._reporter.tell(wanted.attempt_id, wanted.node_name, said)
+                # A member that has a pod says its end itself.
+                if wanted.attempt_id not in self._kept:
+                    said = never_started(wanted.attempt_id, reason, str(refused))
+                    self._reporter.tell(wanted.attempt_id, wanted.node_name, said)
             return
         except NotNow as refused:
             for wanted in gang:
@@ -316,7 +321,9 @@ class PodKeeper:
             self._doubtful.discard(wanted.attempt_id)
             # The watch may have been faster.
             if wanted.attempt_id not in self._kept:
-                self._kept[wanted.attempt_id] = _Kept(pod, made_at=self._monotonic())
+                self._kept[wanted.attempt_id] = _Kept(
+                    pod, wanted.node_name, made_at=self._monotonic()
+                )
                 self._again(wanted.experiment_id, UNSEEN_SECONDS)
         for wanted in gang:
             kept = self._kept[wanted.attempt_id]

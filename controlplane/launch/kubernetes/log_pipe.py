@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from controlplane.launch.kubernetes.log_position import ArchiveTail, LogPosition, read_tail
 from controlplane.launch.kubernetes.pod_logs import Append, InstallSplit, mending
@@ -19,8 +20,8 @@ from controlplane.launch.kubernetes.result_split import ResultSplit
 from riseml import cri
 from riseml.masking import Mask
 
-_READ_BYTES = 1 << 20
-_CHUNK_BYTES = 256 * 1024
+_READ_BYTES: Final = 1 << 20
+_CHUNK_BYTES: Final = 256 * 1024
 """What is appended at once; the mask holds back at most this much of a line that has not ended."""
 
 

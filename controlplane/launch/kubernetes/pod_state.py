@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from controlplane.domain import reasons
@@ -207,38 +207,13 @@ def _ended(
     if not reading.installs:
         return (attempt,)
     if ending.install_failed:
-        failed = AttemptReport(
-            reading.build_attempt_id,
-            AttemptState.EXITED,
-            reason=ending.reason,
-            message=ending.message,
-            exit_code=ending.exit_code,
-            start_time=began,
-            end_time=ending.end_time,
-        )
+        failed = replace(attempt, attempt_id=reading.build_attempt_id)
         # The job itself never ran.
-        never = AttemptReport(
-            reading.attempt_id,
-            AttemptState.EXITED,
-            reason=ending.reason,
-            message=ending.message,
-            end_time=ending.end_time,
-        )
-        return failed, never
+        return failed, replace(attempt, exit_code=None, exit_signal=0, start_time=None)
     if began is None or installed_at is None:
         # Whether it had come so far only the log tells. The build ends with its attempt.
         return (attempt,)
-    started = AttemptReport(
-        reading.attempt_id,
-        ending.state,
-        reason=ending.reason,
-        message=ending.message,
-        exit_code=ending.exit_code,
-        exit_signal=ending.exit_signal,
-        start_time=installed_at,
-        end_time=ending.end_time,
-    )
-    return _built(reading, began, installed_at), started
+    return _built(reading, began, installed_at), replace(attempt, start_time=installed_at)
 
 
 def _built(reading: PodReading, began: float, installed_at: float) -> AttemptReport:

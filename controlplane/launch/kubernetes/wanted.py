@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from controlplane.domain.effects import SessionOpened, StopAttempt
@@ -43,6 +43,7 @@ class WantedAttempts:
     def __init__(self) -> None:
         self._attempts: dict[str, Wanted] = {}
         self._of_experiments: dict[str, dict[str, Wanted]] = {}
+        self._on_nodes: dict[str, dict[str, Wanted]] = {}
 
     def get(self, attempt_id: str) -> Wanted | None:
         return self._attempts.get(attempt_id)
@@ -50,8 +51,8 @@ class WantedAttempts:
     def of_experiment(self, experiment_id: str) -> list[Wanted]:
         return list(self._of_experiments.get(experiment_id, {}).values())
 
-    def on_node(self, node_name: str) -> Iterator[Wanted]:
-        return (w for w in self._attempts.values() if w.node_name == node_name)
+    def on_node(self, node_name: str) -> list[Wanted]:
+        return list(self._on_nodes.get(node_name, {}).values())
 
     def start(self, node_name: str, order: AttemptOrder) -> Wanted:
         """It should run there."""
@@ -88,10 +89,8 @@ class WantedAttempts:
         """There is neither pod nor order any more."""
         wanted = self._attempts.pop(attempt_id, None)
         if wanted is not None:
-            siblings = self._of_experiments[wanted.experiment_id]
-            del siblings[attempt_id]
-            if not siblings:
-                del self._of_experiments[wanted.experiment_id]
+            _take_out(self._of_experiments, wanted.experiment_id, attempt_id)
+            _take_out(self._on_nodes, wanted.node_name, attempt_id)
 
     def doubt(self, node_name: str) -> None:
         """A session of the node is about to be opened: its reply says what should run there."""
@@ -121,4 +120,11 @@ class WantedAttempts:
             wanted = Wanted(attempt_id, experiment_id, node_name)
             self._attempts[attempt_id] = wanted
             self._of_experiments.setdefault(experiment_id, {})[attempt_id] = wanted
+            self._on_nodes.setdefault(node_name, {})[attempt_id] = wanted
         return wanted
+
+
+def _take_out(index: dict[str, dict[str, Wanted]], key: str, attempt_id: str) -> None:
+    del index[key][attempt_id]
+    if not index[key]:
+        del index[key]

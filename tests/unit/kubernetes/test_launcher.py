@@ -244,6 +244,7 @@ async def test_a_pod_that_nobody_wants_any_more_is_stopped(work: Launching) -> N
     await work.until(lambda: AttemptState.RUNNING in states(work))
     await work.restart()
     await work.until(lambda: "deletionTimestamp" in work.server.pod(POD)["metadata"])
+    assert len(work.server.asked("delete")) == 1
 
 
 async def test_a_name_that_somebody_else_took_is_a_clear_failure(work: Launching) -> None:
@@ -344,6 +345,23 @@ async def test_a_node_that_refuses_a_pod_is_closed_before_that_is_told(work: Lau
     await work.until(lambda: not work.reactor.of(NodeInventoryChanged)[-1].inventory.unschedulable)
 
 
+async def test_a_node_is_closed_while_it_has_all_the_pods_that_it_takes(work: Launching) -> None:
+    few = node()
+    few["status"]["allocatable"] = {**few["status"]["allocatable"], "pods": "1"}
+    work.server.put("nodes", few)
+    work.start(order())
+
+    def closed() -> str:
+        changes = work.reactor.of(NodeInventoryChanged)
+        return str(changes[-1].inventory.unschedulable) if changes else ""
+
+    await work.until(closed)
+    assert "1 pods" in closed()
+    work.server.set_status(POD, exited(0))
+    await work.until(lambda: not closed())
+    assert work.bound() == {POD}
+
+
 async def test_a_node_that_is_not_ready_has_no_session_and_gets_no_pods(work: Launching) -> None:
     work.server.put("nodes", node(ready=False))
     await work.until(lambda: work.reactor.of(NodeDisconnected))
@@ -372,3 +390,4 @@ async def test_lost_effects_are_made_up_for(work: Launching) -> None:
     work.reactor.reply = SessionOpened((order(),), (), ())
     work.launcher.resync()
     await work.until(lambda: work.bound() == {POD})
+    assert [event.epoch for event in work.reactor.of(NodeConnected)] == [1, 2]

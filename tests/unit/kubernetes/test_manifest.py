@@ -79,7 +79,7 @@ def test_kubernetes_takes_it(one: AttemptOrder, settings: dict[str, Any]) -> Non
         owner_manifest("ana.17", read, "c1"),
         service_manifest("ana.17", read, "c1", "u1"),
     ):
-        kubernetes_validate.validate(manifest, "1.35", strict=True)
+        assert kubernetes_validate.validate(manifest, "1.35", strict=True) == "1.35"
 
 
 def test_memory_and_gpus_are_guaranteed_and_cpu_may_burst() -> None:

@@ -66,3 +66,4 @@ async def test_a_pod_that_is_gone_needs_nothing(server: FakeApi, remover: PodRem
     pod = server.pod("a")
     server.finish("a")
     await remover.remove(pod, None, True, OVER)
+    assert len(server.asked("delete")) == 1

@@ -98,4 +98,4 @@ async def test_the_earlier_of_two_times_counts() -> None:
         queue.add_after("a", 3600)
         queue.add_after("a", 0.01)
         queue.add_after("a", 3600)
-        await asyncio.wait_for(done.wait(), 5)
+        assert await asyncio.wait_for(done.wait(), 5)
