@@ -16,7 +16,8 @@ from kubernetes import client, config
 
 from tests.e2e.cluster.control import CONTROL, ask
 from tests.e2e.platform import PodCluster, pod_cluster
-from tests.e2e.pods import Pods
+from tests.e2e.pods import GPUS, Pods
+from tests.integration.cluster import wait_for
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,6 +57,15 @@ def pods(api: client.ApiClient, request: pytest.FixtureRequest) -> Iterator[Pods
         yield Pods(core, name, request.config.getoption("--image-prefix"))
     finally:
         core.delete_namespace(name)
+
+
+@pytest.fixture
+def gpu_node(pods: Pods) -> str:
+    """The name of a node that offers `GPUS` GPUs. That of a cluster made for the tests does."""
+    if os.environ.get(CONTROL):
+        # After a kubelet was started anew its device plugin takes a moment.
+        return wait_for(lambda: pods.node_with_gpus(GPUS) or "", f"{GPUS} GPUs on the node", 60)
+    return pods.node_with_gpus(GPUS) or pytest.skip(f"no node of this cluster offers {GPUS} GPUs")
 
 
 class PartsControl:

@@ -8,6 +8,8 @@ from typing import Any, Final
 from kubernetes import client, watch
 
 GPU: Final = "nvidia.com/gpu"
+GPUS: Final = 2
+"""That tests share out."""
 WAIT_SECONDS: Final = 40
 
 

@@ -9,7 +9,6 @@ import pytest
 from tests.e2e.pods import WAIT_SECONDS, Pods, exit_code
 
 pytestmark = pytest.mark.timeout(3 * WAIT_SECONDS)
-GPUS = 2
 
 
 def test_a_pod_runs_on_the_node_that_we_bind_it_to(pods: Pods) -> None:
@@ -43,17 +42,14 @@ def test_a_deleted_pod_has_its_grace_and_says_how_it_ended(pods: Pods) -> None:
     assert exit_code(pod) == 7
 
 
-def test_the_kubelet_refuses_a_pod_for_which_no_gpu_is_left(pods: Pods) -> None:
-    node_name = pods.node_with_gpus(GPUS)
-    if node_name is None:
-        pytest.skip(f"no node of this cluster offers {GPUS} GPUs")
+def test_the_kubelet_refuses_a_pod_for_which_no_gpu_is_left(pods: Pods, gpu_node: str) -> None:
     hold = "echo $NVIDIA_VISIBLE_DEVICES; trap 'exit 0' TERM; sleep 60 & wait"
     for name in ("first", "second"):
         pods.create(name, hold, gpus=1)
-        pods.bind(name, node_name)
+        pods.bind(name, gpu_node)
         pods.running(name)
     pods.create("third", "true", gpus=1)
-    pods.bind("third", node_name)
+    pods.bind("third", gpu_node)
     refused = pods.ended("third")
     assert refused.status.phase == "Failed"
     assert refused.status.reason in ("UnexpectedAdmissionError", "OutOfnvidia.com/gpu")

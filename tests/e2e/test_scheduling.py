@@ -15,11 +15,10 @@ from urllib3.exceptions import ProtocolError
 
 from riseml.v1 import state_pb2
 from tests.e2e.platform import ATTEMPT, POD_SECONDS, PodCluster, job, pod_cluster
-from tests.e2e.pods import GPU, Pods
+from tests.e2e.pods import GPU, GPUS, Pods
 from tests.integration.cluster import ENDED, output, submit, wait_for, wait_state
 
 pytestmark = pytest.mark.timeout(600)
-GPUS = 2
 JOBS = 30
 
 
@@ -65,9 +64,8 @@ def lives(platform: PodCluster) -> Iterator[Lives]:
     made.stop()
 
 
-def test_jobs_for_gpus_take_turns(platform: PodCluster, pods: Pods, lives: Lives) -> None:
-    if pods.node_with_gpus(GPUS) is None:
-        pytest.skip(f"no node of this cluster offers {GPUS} GPUs")
+@pytest.mark.usefixtures("gpu_node")
+def test_jobs_for_gpus_take_turns(platform: PodCluster, lives: Lives) -> None:
     client = platform.client()
     ids = [
         submit(client, job("echo $NVIDIA_VISIBLE_DEVICES; sleep 1.2", gpus=1)) for _ in range(JOBS)
@@ -151,19 +149,16 @@ def test_a_gang_for_which_quota_is_missing_holds_no_node(platform: PodCluster) -
     assert found.state == state_pb2.STATE_FINISHED, found
 
 
-def test_what_others_hold_is_not_given_out(platform: PodCluster, pods: Pods) -> None:
-    node_name = pods.node_with_gpus(GPUS)
-    if node_name is None:
-        pytest.skip(f"no node of this cluster offers {GPUS} GPUs")
+def test_what_others_hold_is_not_given_out(platform: PodCluster, pods: Pods, gpu_node: str) -> None:
     client = platform.client()
     pods.create("foreign", "trap 'exit 0' TERM; sleep 600 & wait", gpus=GPUS)
-    pods.bind("foreign", node_name)
+    pods.bind("foreign", gpu_node)
     pods.running("foreign")
     wait_for(
         lambda: all(
             gpu.foreign_memory_bytes
             for node in client.nodes.list()
-            if node.name == node_name
+            if node.name == gpu_node
             for gpu in node.gpus
         ),
         "the GPUs to be seen as used",

@@ -8,6 +8,7 @@ Like NVIDIA's it tells a container by NVIDIA_VISIBLE_DEVICES which ones it got.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
@@ -22,6 +23,9 @@ from tests.e2e.cluster.parts import RESOURCE
 
 FOLDER: Final = Path("/var/lib/kubelet/device-plugins")
 SOCKET: Final = "riseml-e2e.sock"
+KUBELET: Final = "kubelet.sock"
+REGISTER_SECONDS: Final = 10
+LOOK_SECONDS: Final = 0.3
 # Made from the file when this starts: nothing generated has to be kept.
 messages, services = grpc.protos_and_services("tests/e2e/cluster/device_plugin.proto")
 Servicer: Any = services.DevicePluginServicer
@@ -58,21 +62,51 @@ class Plugin(Servicer):  # type: ignore[misc]
         )
 
 
-def main(count: int) -> None:
-    plugin = Plugin(gpu_ids(count))
+@contextlib.contextmanager
+def offered(ids: list[str]) -> Iterator[None]:
+    """The kubelet that runs now knows of the devices."""
+    plugin = Plugin(ids)
     server = grpc.server(futures.ThreadPoolExecutor(4))
     services.add_DevicePluginServicer_to_server(plugin, server)
     server.add_insecure_port(f"unix://{FOLDER / SOCKET}")
     server.start()
-    with grpc.insecure_channel(f"unix://{FOLDER / 'kubelet.sock'}") as channel:
-        services.RegistrationStub(channel).Register(
-            messages.RegisterRequest(version="v1beta1", endpoint=SOCKET, resource_name=RESOURCE),
-            wait_for_ready=True,
-            timeout=60,
-        )
-    signal.signal(signal.SIGTERM, lambda *_: plugin.stopped.set())
-    plugin.stopped.wait()
-    server.stop(0)
+    try:
+        with grpc.insecure_channel(f"unix://{FOLDER / KUBELET}") as channel:
+            services.RegistrationStub(channel).Register(
+                messages.RegisterRequest(
+                    version="v1beta1", endpoint=SOCKET, resource_name=RESOURCE
+                ),
+                wait_for_ready=True,
+                timeout=REGISTER_SECONDS,
+            )
+        yield
+    finally:
+        plugin.stopped.set()
+        server.stop(0).wait()
+
+
+def main(count: int) -> None:
+    """Registers again with every kubelet: one that starts clears the folder of all sockets."""
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    while not stopped.is_set():
+        kubelet = which_kubelet()
+        if kubelet:
+            with contextlib.suppress(grpc.RpcError), offered(gpu_ids(count)):
+                while which_kubelet() == kubelet and not stopped.wait(LOOK_SECONDS):
+                    pass
+        stopped.wait(LOOK_SECONDS)
+
+
+def which_kubelet() -> int:
+    """A number that is another for another kubelet; 0 while there is none.
+
+    When its socket was made: the number of its inode is given out again at once.
+    """
+    try:
+        return (FOLDER / KUBELET).stat().st_ctime_ns
+    except FileNotFoundError:
+        return 0
 
 
 if __name__ == "__main__":
