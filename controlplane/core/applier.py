@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from controlplane.core.derive import members_of
 from controlplane.core.draft import Draft, Outcome
-from controlplane.core.gpu_words import untestable_reason, unusable_reason
+from controlplane.core.gpu_words import lottery_reason, untestable_reason, unusable_reason
 from controlplane.core.lifecycle import advance, is_build, stop_attempt
 from controlplane.core.orders import build_order, peers_of, run_commands
 from controlplane.core.settings import Settings
@@ -196,6 +196,7 @@ def _check_gpus(
     if node.inventory.capabilities.whole_gpus and resources.gpu_milli % GPU_MILLI:
         raise _Rejected(f"node {node.name} gives whole GPUs only")
     gpus = {gpu.uuid: gpu for gpu in node.inventory.gpus}
+    lottery = lottery_reason(node.inventory, held.gpu_milli)
     for share in shares:
         gpu = gpus.get(share.uuid)
         if gpu is None:
@@ -203,7 +204,7 @@ def _check_gpus(
         if tests_gpu:
             unusable = untestable_reason(gpu, tests_gpu)
         else:
-            unusable = unusable_reason(gpu)
+            unusable = unusable_reason(gpu) or lottery
         if unusable:
             raise _Rejected(f"GPU {gpu.index} of node {node.name} is unusable: {unusable}")
         if not 0 < share.milli <= GPU_MILLI - held.gpu_milli.get(share.uuid, 0):

@@ -457,6 +457,12 @@ class Cluster:
                 old.stop_time != attempt.stop_time or old.start_time != attempt.start_time
             ):
                 self._pictures.experiment_changed(attempt.experiment_id)
+            if is_live and old is not None and old.gpus != attempt.gpus:
+                # Others than were planned, and as many.
+                self.usage[attempt.node_name].remove(old)
+                self.usage[attempt.node_name].add(attempt)
+                self._pictures.node_changed(attempt.node_name)
+                self._pictures.experiment_changed(attempt.experiment_id)
             return
         if now is not None:
             self._note_use(attempt, is_live, now)

@@ -1,6 +1,7 @@
 """Tests of GPUs that come back after a quarantine: made, given up, and what an admin says instead.
 
-What follows from their ends stands in `quarantine.py`.
+What follows from their ends stands in `quarantine.py`. Where a device plugin chooses the GPU of a
+job none can be aimed at one: there a GPU is open again after it was healthy for long enough.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from riseml.spec.system_test import gpu_test
 
 def start_due_tests(draft: Draft) -> None:
     """Submits the test that is due for longest, if any: one at a time, for each takes a number of
-    its user.
+    its user. Opens GPUs that are due and cannot be tested.
     """
     due: list[tuple[float, str, str]] = []
     for name in draft.cluster.quarantined:
@@ -33,6 +34,10 @@ def start_due_tests(draft: Draft) -> None:
                 due.append((time, name, quarantine.uuid))
     for _, name, uuid in sorted(due):
         node = draft.node(name)
+        if node is not None and node.inventory.capabilities.whole_gpus:
+            draft.put_node(drop(node, uuid))
+            draft.wake_scheduler()
+            continue
         owner = None if node is None else _owner(draft, node)
         if node is not None and owner is not None:
             _start(draft, node, uuid, owner)

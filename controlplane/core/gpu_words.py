@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from controlplane.domain.model import Gpu, GpuHealthName
+from controlplane.domain.model import Gpu, GpuHealthName, NodeInventory
 from riseml.spec.model import GIB
 
 # Foreign processes below this leave a GPU usable: a display server needs a little everywhere.
@@ -23,6 +24,29 @@ def unusable_reason(gpu: Gpu) -> str:
     if gpu.health != GpuHealthName.HEALTHY:
         return _sick_words(gpu)
     return foreign_words(gpu)
+
+
+def lottery_reason(inventory: NodeInventory, held: Mapping[str, int]) -> str:
+    """Why no GPU of a node may be asked for although it is well itself; "" if they may.
+
+    Where a device plugin chooses the GPU, a job could be given one that is not: who asks for any
+    asks for each. `held`: thousandths that attempts have, by UUID.
+    """
+    if not inventory.capabilities.whole_gpus:
+        return ""
+    for gpu in inventory.gpus:
+        if gpu.withheld:
+            continue
+        unusable = _sick_words(gpu) if gpu.health != GpuHealthName.HEALTHY else ""
+        if not unusable and not gpu.pod and gpu.uuid not in held:
+            # What a pod or a job of ours has is given to nobody, whoever else uses it.
+            unusable = foreign_words(gpu)
+        if unusable:
+            return (
+                f"the node's device plugin might give GPU {gpu.index} in its place, which is not "
+                f"usable: {unusable}"
+            )
+    return ""
 
 
 def untestable_reason(gpu: Gpu, tested_uuid: str) -> str:

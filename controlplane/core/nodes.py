@@ -8,6 +8,7 @@ from typing import Final
 
 from controlplane.core.attempts import lose, record
 from controlplane.core.derive import members_of
+from controlplane.core.devices import align
 from controlplane.core.draft import Draft, Outcome
 from controlplane.core.gpu_tests import give_up_tests
 from controlplane.core.lifecycle import advance, is_build, stop_attempt
@@ -71,6 +72,7 @@ def connected(draft: Draft, event: NodeConnected, settings: Settings) -> Outcome
         and not inventory.capabilities.pod_network
     )
     forget = _reconcile(draft, node, event.attempts, rebooted)
+    _align_gpus(draft, node, event.given)
     if old is not None:
         give_up_tests(draft, old, draft.node(name), SICK_AGAIN)
     draft.wake_scheduler()
@@ -207,7 +209,20 @@ def inventory_changed(draft: Draft, event: NodeInventoryChanged, settings: Setti
         draft.put_node(after)
         give_up_tests(draft, node, after, SICK_AGAIN)
         draft.wake_scheduler()
+    _align_gpus(draft, after, event.given)
     return draft.outcome()
+
+
+def _align_gpus(draft: Draft, node: Node, given: Iterable[tuple[str, tuple[str, ...]]]) -> None:
+    """Where a device plugin chooses, attempts have the GPUs that they were seen with."""
+    if not node.inventory.capabilities.whole_gpus:
+        return
+    attempts = draft.attempts_on(node.name)
+    for attempt_id, gpus in align(node.inventory.gpus, attempts, dict(given)).items():
+        attempt = draft.attempt(attempt_id)
+        if attempt is not None:
+            draft.put_attempt(replace(attempt, gpus=gpus))
+            draft.wake_scheduler()
 
 
 def cordoned(draft: Draft, event: NodeCordoned) -> Outcome:

@@ -9,8 +9,8 @@ remembers each quarantine:
     healthy          a quarantine      in probation: only a test of it may use it, some time later
     healthy          a failed test     quarantined until the next test, later each time
 
-A test that passed, or an admin, ends it. All here is about values; tests are made in
-`gpu_tests.py`.
+A test that passed, or an admin, ends it; where a device plugin chooses the GPUs of jobs, time does.
+All here is about values; tests are made in `gpu_tests.py`.
 """
 
 from __future__ import annotations
@@ -90,20 +90,26 @@ def with_quarantines(node: Node, quarantines: Iterable[GpuQuarantine]) -> Node:
     """The node with these instead of those it had, and its GPUs as they are seen then."""
     kept = tuple(sorted(quarantines, key=lambda quarantine: quarantine.uuid))
     by_uuid = {quarantine.uuid: quarantine for quarantine in kept}
-    gpus = tuple([_seen(gpu, by_uuid.get(gpu.uuid)) for gpu in node.inventory.gpus])
+    tested = not node.inventory.capabilities.whole_gpus
+    gpus = tuple([_seen(gpu, by_uuid.get(gpu.uuid), tested) for gpu in node.inventory.gpus])
     return replace(node, inventory=replace(node.inventory, gpus=gpus), quarantines=kept)
 
 
-def _seen(gpu: Gpu, quarantine: GpuQuarantine | None) -> Gpu:
-    if gpu.health_reason in (IN_PROBATION, TEST_FAILED):
-        # Our own words: what the node said was this.
-        gpu = replace(
-            gpu,
-            health=GpuHealthName.HEALTHY,
-            health_reason="",
-            health_message="",
-            health_time=None if quarantine is None else quarantine.healthy_time,
-        )
+def as_said(gpu: Gpu, healthy_time: float | None = None) -> Gpu:
+    """What the node said of a GPU that is in probation, or whose test failed, by our own word."""
+    if gpu.health_reason not in (IN_PROBATION, TEST_FAILED):
+        return gpu
+    return replace(
+        gpu,
+        health=GpuHealthName.HEALTHY,
+        health_reason="",
+        health_message="",
+        health_time=healthy_time,
+    )
+
+
+def _seen(gpu: Gpu, quarantine: GpuQuarantine | None, tested: bool) -> Gpu:
+    gpu = as_said(gpu, None if quarantine is None else quarantine.healthy_time)
     if quarantine is None:
         return gpu
     if gpu.health in _SICK:
@@ -115,15 +121,17 @@ def _seen(gpu: Gpu, quarantine: GpuQuarantine | None) -> Gpu:
         gpu,
         health=GpuHealthName.QUARANTINED if failed else GpuHealthName.PROBATION,
         health_reason=TEST_FAILED if failed else IN_PROBATION,
-        health_message=_words(quarantine),
+        health_message=_words(quarantine, tested),
         health_time=quarantine.failure_time if failed else quarantine.healthy_time,
     )
 
 
-def _words(quarantine: GpuQuarantine) -> str:
+def _words(quarantine: GpuQuarantine, tested: bool) -> str:
     was = f"{short_reason(quarantine.reason) or 'a fault'} ({moment(quarantine.begin_time)})"
     if quarantine.test_id:
         return f"well again after {was}; {quarantine.test_id} tests it"
+    if not tested and quarantine.test_time is not None:
+        return f"well again after {was}; jobs get it from {moment(quarantine.test_time)} on"
     due = "" if quarantine.test_time is None else f", due {moment(quarantine.test_time)}"
     if quarantine.failure:
         return f"{quarantine.failure}; waits for another test{due}"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from controlplane.core.gpu_words import untestable_reason, unusable_reason
+from controlplane.core.gpu_words import lottery_reason, untestable_reason, unusable_reason
 from controlplane.domain.model import (
     Attempt,
     Experiment,
@@ -130,8 +130,9 @@ def node_view(node: Node, usage: NodeUsage) -> NodeView:
     inventory = node.inventory
     held = usage.gpu_milli
     gpus = []
+    lottery = lottery_reason(inventory, held)
     for gpu in inventory.gpus:
-        reason = unusable_reason(gpu)
+        reason = unusable_reason(gpu) or lottery
         tested = not untestable_reason(gpu, gpu.uuid)
         free = GPU_MILLI - held.get(gpu.uuid, 0)
         gpus.append(GpuView(gpu, free, not reason, reason, tested))

@@ -124,6 +124,8 @@ class NodeConnected:
     inventory: NodeInventory
     epoch: int
     attempts: tuple[AttemptReport, ...] = ()
+    # (attempt id, UUIDs of GPUs): what a device plugin that chooses by itself was seen to give.
+    given: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +155,12 @@ class NodeTelemetryLate:
 
 @dataclass(frozen=True, slots=True)
 class NodeInventoryChanged:
-    """Capacity, labels, health or occupancy changed."""
+    """Capacity, labels, health or occupancy changed, or GPUs were seen with other attempts."""
 
     inventory: NodeInventory
     epoch: int
+    # As in NodeConnected.
+    given: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

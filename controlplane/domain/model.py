@@ -286,6 +286,10 @@ class Gpu:
     pcie_group: int = -1
     # The largest of them.
     foreign_processes: tuple[ForeignProcess, ...] = ()
+    # The node's device plugin does not offer it, so that no pod is given it.
+    withheld: bool = False
+    # NAMESPACE/NAME of the pod that the kubelet gave it to; "": none, or nobody says.
+    pod: str = ""
 
 
 @dataclass(frozen=True, slots=True)
