@@ -34,7 +34,9 @@ from controlplane.freshness import Freshness
 from controlplane.idleness import Idleness
 from controlplane.job_tokens import JobTokens
 from controlplane.launch.daemon import DaemonLauncher
+from controlplane.launch.kubernetes.daemon_identities import DaemonIdentities
 from controlplane.launch.kubernetes.launcher import KubernetesLauncher
+from controlplane.launch.kubernetes.observers import Observers
 from controlplane.leases import Leases
 from controlplane.logs.archive import Archive
 from controlplane.logs.broker import Broker
@@ -43,6 +45,7 @@ from controlplane.private_files import write_private
 from controlplane.retention import remove_old_logs
 from controlplane.rpc import server as grpc_server
 from controlplane.rpc.backend import Backend
+from controlplane.rpc.container_logs import ContainerLogs
 from controlplane.rpc.daemon_logs import DaemonLogs
 from controlplane.rpc.daemon_revisions import DaemonRevisions
 from controlplane.rpc.daemon_service import DaemonService
@@ -53,9 +56,11 @@ from controlplane.rpc.explainer import Explainer
 from controlplane.rpc.interceptor import Gatekeeper
 from controlplane.rpc.log_service import LogService
 from controlplane.rpc.node_service import NodeService
+from controlplane.rpc.observer_session import ObserverSessions
 from controlplane.rpc.project_service import ProjectService
 from controlplane.rpc.queue_service import QueueService
 from controlplane.rpc.result_service import ResultService
+from controlplane.rpc.samples import Samples
 from controlplane.rpc.scheduler_service import SchedulerService
 from controlplane.rpc.storage_service import Outputs, StorageService
 from controlplane.rpc.system_service import SystemFacts, SystemService
@@ -157,9 +162,16 @@ async def _serve(settings: config.Config) -> None:
     (settings.control / "db").mkdir(exist_ok=True, mode=0o700)
     store = open_store(settings.store_url)
     daemons = DaemonLauncher()
+    freshness = Freshness(settings.late_seconds)
+    observers = Observers(freshness)
+    accounts: DaemonIdentities | None = None
     launcher: DaemonLauncher | KubernetesLauncher = daemons
     if settings.kubernetes is not None:
-        launcher = KubernetesLauncher(settings.kubernetes, store.cluster_id())
+        launcher = KubernetesLauncher(settings.kubernetes, store.cluster_id(), observers)
+        if settings.kubernetes.daemon_account:
+            accounts = DaemonIdentities(
+                settings.kubernetes.daemon_account, settings.kubernetes.host, time.monotonic
+            )
     clock = SteadyClock()
     planner = _Planner()
     runtime = Runtime(
@@ -177,7 +189,6 @@ async def _serve(settings: config.Config) -> None:
     await runtime.submit(ControlPlaneStarted())
     leases = Leases(settings.lease_seconds)
     leases.start(runtime.cluster.nodes, time.monotonic())
-    freshness = Freshness(settings.late_seconds)
     idleness = Idleness(settings.late_seconds)
     archive = Archive(settings.control / "logs")
     writer = ArchiveWriter(archive)
@@ -199,6 +210,7 @@ async def _serve(settings: config.Config) -> None:
         backend,
         store,
         daemons,
+        observers,
         leases,
         freshness,
         idleness,
@@ -209,7 +221,7 @@ async def _serve(settings: config.Config) -> None:
         decisions,
         explainer,
     )
-    gatekeeper = Gatekeeper(lambda: runtime.cluster, job_tokens, clock)
+    gatekeeper = Gatekeeper(lambda: runtime.cluster, job_tokens, clock, accounts)
     server, checks = grpc_server.make_server(services, gatekeeper)
     port = grpc_server.bind(
         server,
@@ -238,7 +250,8 @@ async def _serve(settings: config.Config) -> None:
 
         serving = serve_pods(
             launcher,
-            settings.kubernetes.kubeconfig,
+            settings.kubernetes,
+            accounts,
             runtime,
             RuntimeFacts(runtime, job_tokens, clock),
             ArchiveSink(archive, writer, broker),
@@ -290,6 +303,7 @@ def _services(
     backend: Backend,
     store: Store,
     daemons: DaemonLauncher,
+    observers: Observers,
     leases: Leases,
     freshness: Freshness,
     idleness: Idleness,
@@ -306,6 +320,7 @@ def _services(
     telemetry = Telemetry(
         telemetry_pb2.NodeSample.SerializeToString, telemetry_pb2.NodeSample.FromString
     )
+    samples = Samples(telemetry, freshness, idleness)
     storage = DaemonStorage()
     projects = ProjectService(backend, blobs)
     cluster_id = store.cluster_id()
@@ -327,17 +342,12 @@ def _services(
         storage=StorageService(backend, settings.data_folder, storage, _outputs(settings)),
         system=SystemService(backend, facts, decisions),
         daemons=DaemonService(
-            DaemonSessions(
-                backend.runtime,
-                daemons,
-                leases,
-                freshness,
-                idleness,
-                telemetry,
-                cluster_id,
-                times,
-                jobs_are_pods=settings.launcher == "kubernetes",
+            ObserverSessions(observers, samples, cluster_id, times)
+            if settings.launcher == "kubernetes"
+            else DaemonSessions(
+                backend.runtime, daemons, leases, freshness, samples, cluster_id, times
             ),
+            ContainerLogs(observers),
             DaemonLogs(backend, archive, writer, broker),
             DaemonRevisions(backend, projects, blobs),
             storage,

@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from controlplane.domain.errors import DomainError, ResourceExhausted
+from controlplane.domain.model import Gpu
 from controlplane.job_tokens import JobTokens
 from controlplane.launch.kubernetes.api import ApiError
+from controlplane.launch.kubernetes.authority import publish_authority
+from controlplane.launch.kubernetes.daemon_identities import DaemonIdentities
 from controlplane.launch.kubernetes.http_api import KubernetesApi
 from controlplane.launch.kubernetes.launcher import KubernetesLauncher, Surroundings
 from controlplane.launch.kubernetes.ports import Leases, LogKind
+from controlplane.launch.kubernetes.settings import KubernetesSettings
 from controlplane.logs.archive import Archive, Kind
 from controlplane.logs.broker import Broker
 from controlplane.logs.writer import ArchiveWriter
@@ -43,6 +47,14 @@ class RuntimeFacts:
     def node_epoch(self, node_name: str) -> int:
         node = self._runtime.cluster.nodes.get(node_name)
         return 0 if node is None else node.epoch
+
+    def gpus(self, node_name: str) -> Sequence[Gpu]:
+        node = self._runtime.cluster.nodes.get(node_name)
+        return () if node is None else node.inventory.gpus
+
+    def telemetry_late(self, node_name: str) -> bool:
+        node = self._runtime.cluster.nodes.get(node_name)
+        return node is not None and node.telemetry_late
 
     def held_gpus(self, node_name: str) -> Collection[str]:
         return {
@@ -116,7 +128,8 @@ class ArchiveSink:
 
 async def serve_pods(
     launcher: KubernetesLauncher,
-    kubeconfig: str,
+    settings: KubernetesSettings,
+    accounts: DaemonIdentities | None,
     runtime: Runtime,
     facts: RuntimeFacts,
     sink: ArchiveSink,
@@ -126,18 +139,22 @@ async def serve_pods(
 ) -> None:
     """Runs the launcher until cancelled. Raises DomainError without credentials for Kubernetes."""
     async with contextlib.AsyncExitStack() as stack:
-        api = await _connect(stack, kubeconfig)
-        await launcher.serve(
-            Surroundings(
-                api=api,
-                reactor=runtime,
-                facts=facts,
-                sink=sink,
-                leases=leases,
-                ca_pem=ca_pem,
-                lease_seconds=lease_seconds,
-            )
+        api = await _connect(stack, settings.kubeconfig)
+        if accounts is not None:
+            accounts.api = api
+        around = Surroundings(
+            api=api,
+            reactor=runtime,
+            facts=facts,
+            sink=sink,
+            leases=leases,
+            ca_pem=ca_pem,
+            lease_seconds=lease_seconds,
         )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(launcher.serve(around))
+            if settings.ca_config_map and ca_pem:
+                group.create_task(publish_authority(api, settings.ca_config_map, ca_pem))
 
 
 async def _connect(stack: contextlib.AsyncExitStack, kubeconfig: str) -> KubernetesApi:

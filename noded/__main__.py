@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 # Before grpc is imported: shims are started by posix_spawn, and grpc's fork handlers would only
 # cost time.
@@ -17,6 +18,13 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from noded.config import Config, load
 from noded.errors import ConfigError, NodedError
+from noded.kubelet.settings import FLAG as OBSERVER_FLAG
+from noded.kubelet.settings import ObserverSettings
+from noded.kubelet.settings import load as load_observer
+
+if TYPE_CHECKING:
+    from noded.daemon import Daemon
+    from noded.kubelet.observer import Observer
 
 log = logging.getLogger("noded")
 
@@ -24,8 +32,12 @@ log = logging.getLogger("noded")
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 after a clean stop, 2 for what it was given, 1 when the control plane refuses it for
     good."""
+    given = sys.argv[1:] if arguments is None else arguments
+    config: Config | ObserverSettings
     try:
-        config = load(sys.argv[1:] if arguments is None else arguments, os.environ)
+        config = (
+            load_observer(given, os.environ) if OBSERVER_FLAG in given else load(given, os.environ)
+        )
     except ConfigError as error:
         sys.stderr.write(f"riseml-noded: {error}\n")
         return 2
@@ -50,11 +62,17 @@ def _complain(error: NodedError, code: int, debug: bool) -> int:
     return code
 
 
-async def _run(config: Config) -> None:
+async def _run(config: Config | ObserverSettings) -> None:
     # Here, so that --help and refusals cost nothing.
-    from noded.daemon import Daemon
+    daemon: Daemon | Observer
+    if isinstance(config, ObserverSettings):
+        from noded.kubelet.observer import Observer
 
-    daemon = Daemon(config)
+        daemon = Observer(config)
+    else:
+        from noded.daemon import Daemon
+
+        daemon = Daemon(config)
     task = asyncio.ensure_future(daemon.run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

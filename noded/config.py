@@ -134,6 +134,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--python", metavar="PATH", help="interpreter for environments")
     made.add_argument("--address", help="how jobs on other nodes reach this one")
     made.add_argument("--debug", action="store_true", default=None, help="log more")
+    # Read in `kubelet/settings.py`, with options of its own.
+    made.add_argument(
+        "--kubernetes",
+        action="store_true",
+        default=None,
+        help="observe a node of Kubernetes and run nothing: see --kubernetes --help",
+    )
     return made
 
 

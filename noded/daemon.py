@@ -106,7 +106,7 @@ class Daemon:
         self._storage = StorageServer(config.output_root, identities)
         self._session = Session(
             functools.partial(make_channel, config.server, self._root_pem),
-            config.token.token,
+            lambda: config.token.token,
             node,
             RememberedCluster(self._places),
             (self._source.serve, self._output.serve, self._storage.serve),

@@ -3,17 +3,20 @@ inventory."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from noded.convert import desired_of, report_message
 from noded.executor import Executor
 from noded.inventory import Inventory
-from noded.reconcile import Forget, ReportNeverStarted, Start, Stop, StopOrder, reconcile
+from noded.reconcile import Forget, ReportNeverStarted, Start, Stop, reconcile
 from noded.session import stop_order
 from noded.telemetry.convert import node_sample_to_proto
 from noded.telemetry.model import GpuStatus, NodeSample
 from riseml.v1 import daemon_pb2, daemon_service_pb2, telemetry_pb2
+
+log = logging.getLogger(__name__)
 
 
 class Telemetry(Protocol):
@@ -76,14 +79,16 @@ class NodeState:
                 case ReportNeverStarted(order):
                     self._executor.report_never_started(order)
 
-    def start(self, order: daemon_pb2.AttemptOrder) -> None:
-        self._executor.start(order)
-
-    def stop(self, order: StopOrder) -> None:
-        self._executor.stop(order)
-
-    def forget(self, attempt_id: str) -> None:
-        self._executor.forget(attempt_id)
+    def obey(self, order: daemon_service_pb2.SessionResponse) -> None:
+        match order.WhichOneof("order"):
+            case "start":
+                self._executor.start(order.start.order)
+            case "stop":
+                self._executor.stop(stop_order(order.stop))
+            case "forget":
+                self._executor.forget(order.forget.attempt_id)
+            case other:
+                log.warning("ignored an order of unknown kind %s", other)
 
     def sample(self) -> telemetry_pb2.NodeSample | None:
         sample = self._telemetry.take()

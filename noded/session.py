@@ -40,8 +40,7 @@ MIN_SILENCE_SECONDS: Final = 6.0
 COMPLAIN_SECONDS: Final = 60.0
 
 _FATAL: Final = {
-    grpc.StatusCode.UNAUTHENTICATED: "the node's token is refused; make a new one with "
-    "`riseml node token create NAME`",
+    grpc.StatusCode.UNAUTHENTICATED: "the daemon's token is refused",
     grpc.StatusCode.PERMISSION_DENIED: "the token is not this node's",
     grpc.StatusCode.UNIMPLEMENTED: "the server there is no control plane of RiseML",
     grpc.StatusCode.ABORTED: "a newer daemon of this node took over",
@@ -70,11 +69,9 @@ class Node(Protocol):
 
     def welcome(self, message: daemon_service_pb2.Welcome) -> None: ...
 
-    def start(self, order: daemon_pb2.AttemptOrder) -> None: ...
-
-    def stop(self, order: StopOrder) -> None: ...
-
-    def forget(self, attempt_id: str) -> None: ...
+    def obey(self, order: daemon_service_pb2.SessionResponse) -> None:
+        """Does what is asked, or begins with it."""
+        ...
 
     def sample(self) -> telemetry_pb2.NodeSample | None:
         """A reading that was not sent yet, if there is one."""
@@ -117,14 +114,15 @@ class Session:
     def __init__(
         self,
         make_channel: MakeChannel,
-        token: str,
+        token: Callable[[], str],
         node: Node,
         cluster: ClusterMemory,
         companions: Sequence[Companion],
         to_report: Callable[[Report], daemon_pb2.AttemptReport],
     ) -> None:
+        """`token` is asked for at each round: it may change."""
         self._make_channel = make_channel
-        self._metadata: Metadata = (("authorization", f"Bearer {token}"),)
+        self._token = token
         self._node = node
         self._cluster = cluster
         self._companions = companions
@@ -174,11 +172,12 @@ class Session:
 
     async def _round(self) -> str:
         """One connection from Hello to its end; says why it ended."""
+        metadata = bearer(self._token())
         channel = self._make_channel(_CHANNEL_OPTIONS)
         stub = DaemonServiceStub(channel)
         tasks: list[asyncio.Task[str]] = []
         try:
-            call = stub.Session(metadata=self._metadata)
+            call = stub.Session(metadata=metadata)
             async with asyncio.timeout(OPEN_TIMEOUT_SECONDS):
                 await self._introduce(call)
             tasks = [
@@ -186,7 +185,10 @@ class Session:
                 asyncio.create_task(self._write(call), name="session-write"),
                 asyncio.create_task(self._beat(), name="session-beat"),
             ]
-            tasks += [asyncio.create_task(self._accompany(c, stub)) for c in self._companions]
+            tasks += [
+                asyncio.create_task(self._accompany(companion, stub, metadata))
+                for companion in self._companions
+            ]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result()
         except TimeoutError:
@@ -264,17 +266,10 @@ class Session:
             if not isinstance(response, daemon_service_pb2.SessionResponse):
                 raise await _rpc_error(call)
             self._heard_at = time.monotonic()
-            match response.WhichOneof("order"):
-                case "start":
-                    self._node.start(response.start.order)
-                case "stop":
-                    self._node.stop(stop_order(response.stop))
-                case "forget":
-                    self._node.forget(response.forget.attempt_id)
-                case "heartbeat_ack":
-                    self._acknowledged(response.heartbeat_ack.sequence)
-                case other:
-                    log.warning("ignored an order of unknown kind %s", other)
+            if response.HasField("heartbeat_ack"):
+                self._acknowledged(response.heartbeat_ack.sequence)
+            else:
+                self._node.obey(response)
 
     def _acknowledged(self, sequence: int) -> None:
         # A sample has no number: the one before the newest was surely heard when its answer is
@@ -308,12 +303,14 @@ class Session:
                 return f"nothing was heard for {silence:.0f} s"
             await asyncio.sleep(self._heartbeat_seconds)
 
-    async def _accompany(self, companion: Companion, stub: DaemonServiceStub) -> str:
+    async def _accompany(
+        self, companion: Companion, stub: DaemonServiceStub, metadata: Metadata
+    ) -> str:
         """A companion's trouble is its own: it is started again while the session lasts."""
         delay = FIRST_DELAY_SECONDS
         while True:
             try:
-                await companion(stub, self._metadata)
+                await companion(stub, metadata)
             except grpc.aio.AioRpcError:
                 pass  # the session's own stream tells of it as well
             except Exception:
@@ -324,6 +321,11 @@ class Session:
                 raise asyncio.CancelledError
             await asyncio.sleep(delay)
             delay = min(MAX_DELAY_SECONDS, delay * 2)
+
+
+def bearer(token: str) -> Metadata:
+    """The credential of a call."""
+    return (("authorization", f"Bearer {token}"),)
 
 
 def stop_order(message: daemon_service_pb2.StopAttempt) -> StopOrder:

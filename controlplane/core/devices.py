@@ -54,10 +54,9 @@ def align(
 
 def _likely_first(gpus: Iterable[Gpu]) -> list[str]:
     """Those first that a pod may well have been given."""
-    unlikely = [
-        (gpu.withheld or bool(gpu.foreign_memory_bytes), gpu.health != GpuHealthName.HEALTHY, gpu)
-        for gpu in gpus
-    ]
-    return [
-        gpu.uuid for *_, gpu in sorted(unlikely, key=lambda one: (one[0], one[1], one[2].index))
-    ]
+
+    def unlikely(gpu: Gpu) -> tuple[bool, bool, int]:
+        unavailable = gpu.withheld or gpu.foreign_memory_bytes > 0
+        return unavailable, gpu.health != GpuHealthName.HEALTHY, gpu.index
+
+    return [gpu.uuid for gpu in sorted(gpus, key=unlikely)]

@@ -137,7 +137,15 @@ class DataLoss(DomainError):
     reason = "DATA_LOSS"
 
 
-class StoreUnavailable(DomainError):
-    """The store failed. Nothing was changed; the same request may be sent again."""
+class Unavailable(DomainError):
+    """Something that is needed cannot be reached now. Nothing was changed; the same request may be
+    sent again.
+    """
+
+    reason = "UNAVAILABLE"
+
+
+class StoreUnavailable(Unavailable):
+    """The store failed."""
 
     reason = "STORE_UNAVAILABLE"

@@ -6,47 +6,13 @@ that it should run (desired state), so nothing has to be remembered here.
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from dataclasses import dataclass
+from typing import TypeAlias
 
 from controlplane.domain.effects import EndSession
+from controlplane.launch.outbox import Heard, Outbox
 from controlplane.launch.protocol import LaunchEffect
 
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """Tells the daemon that it was heard, up to this heartbeat."""
-
-    sequence: int
-
-
-class Outbox:
-    """What one session has to send, in order. One reader."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-        self._orders: deque[LaunchEffect | Heard] = deque()
-        self._arrived = asyncio.Event()
-        self.closed = False
-
-    def put(self, order: LaunchEffect | Heard) -> None:
-        self._orders.append(order)
-        self._arrived.set()
-
-    def close(self) -> None:
-        """Wakes the reader for the last time."""
-        self.closed = True
-        self._arrived.set()
-
-    async def take(self) -> list[LaunchEffect | Heard]:
-        """All that waits, at least one; an empty list once the outbox is closed."""
-        while not self._orders and not self.closed:
-            self._arrived.clear()
-            await self._arrived.wait()
-        taken = list(self._orders)
-        self._orders.clear()
-        return taken
+NodeOutbox: TypeAlias = Outbox[LaunchEffect | Heard]
 
 
 class DaemonLauncher:
@@ -55,18 +21,18 @@ class DaemonLauncher:
     name = "daemon"
 
     def __init__(self) -> None:
-        self._outboxes: dict[str, Outbox] = {}
+        self._outboxes: dict[str, NodeOutbox] = {}
 
-    def attach(self, node_name: str, epoch: int) -> Outbox:
+    def attach(self, node_name: str, epoch: int) -> NodeOutbox:
         """Opens the outbox of a new session; an older session of the node is closed."""
         old = self._outboxes.get(node_name)
         if old is not None:
             old.close()
-        outbox = Outbox(epoch)
+        outbox: NodeOutbox = Outbox(epoch)
         self._outboxes[node_name] = outbox
         return outbox
 
-    def detach(self, node_name: str, outbox: Outbox) -> bool:
+    def detach(self, node_name: str, outbox: NodeOutbox) -> bool:
         """Ends a session. False if a newer one has taken over: its outbox stays."""
         outbox.close()
         current = self._outboxes.get(node_name)

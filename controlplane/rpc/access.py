@@ -20,9 +20,11 @@ class Access(enum.Enum):
     # Any enabled user.
     USER = "user"
     ADMIN = "admin"
-    # A node's daemon with its token.
+    # A daemon that runs jobs, with its node's token.
     NODE = "node"
-    # The same, or a job with the token of its attempt.
+    # The same, or one that observes a node of Kubernetes, with the token of its service account.
+    DAEMON = "daemon"
+    # A daemon that runs jobs, or a job with the token of its attempt.
     NODE_OR_JOB = "node or job"
 
 
@@ -95,10 +97,11 @@ _SERVICES: Final[Mapping[str, Mapping[str, Access]]] = {
     },
     "riseml.v1.SystemService": {"GetSystemInfo": Access.USER},
     "riseml.v1.DaemonService": {
-        "Session": Access.NODE,
+        "Session": Access.DAEMON,
         "AppendLog": Access.NODE,
         "FetchRevision": Access.NODE_OR_JOB,
         "ServeStorage": Access.NODE,
+        "ShipContainerLog": Access.DAEMON,
     },
     "grpc.health.v1.Health": {
         "Check": Access.ANYONE,

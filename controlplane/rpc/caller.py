@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from controlplane.core.cluster import Cluster
 from controlplane.domain.errors import NotFound, PermissionDenied, Unauthenticated
@@ -32,7 +32,7 @@ class Caller:
             raise NotFound(f"There is no {what} of yours.", metadata={"name": what})
 
 
-_OF_NODES: Final = (Access.NODE, Access.NODE_OR_JOB)
+_OF_NODES: Final = (Access.NODE, Access.DAEMON, Access.NODE_OR_JOB)
 
 _caller: ContextVar[Caller] = ContextVar("caller")
 
@@ -51,6 +51,33 @@ def hash_credential(credential: str) -> str:
     return hashlib.sha256(credential.encode()).hexdigest()
 
 
+class DaemonAccounts(Protocol):
+    """See `controlplane.launch.kubernetes.daemon_identities`."""
+
+    def is_account_token(self, credential: str) -> bool: ...
+
+    async def node_of(self, token: str) -> str: ...
+
+
+async def identify_observer(
+    accounts: DaemonAccounts | None, authorization: str | None, access: Access
+) -> Caller | None:
+    """The daemon behind the token of a service account; None: it is no such token, or opens nothing
+    like `access`. Raises Unauthenticated, and Unavailable while it cannot be verified.
+    """
+    credential = _bearer(authorization)
+    if accounts is None or access is not Access.DAEMON:
+        return None
+    if not accounts.is_account_token(credential):
+        return None
+    return Caller(node_name=await accounts.node_of(credential))
+
+
+def _bearer(authorization: str | None) -> str:
+    scheme, _, credential = (authorization or "").partition(" ")
+    return credential.strip() if scheme.lower() == "bearer" else ""
+
+
 def identify(
     cluster: Cluster,
     job_tokens: JobTokens,
@@ -64,14 +91,13 @@ def identify(
     """
     if access is Access.ANYONE:
         return Caller()
-    scheme, _, credential = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer" or not credential:
+    credential = _bearer(authorization)
+    if not credential:
         raise Unauthenticated(
             "No credential: log in with `riseml user login`, or set RISEML_API_KEY."
             if access not in _OF_NODES
             else "No node token: start the daemon with --token-file."
         )
-    credential = credential.strip()
     if access is Access.NODE_OR_JOB and is_job_token(credential):
         return Caller(attempt_id=job_tokens.verify(credential, now))
     digest = hash_credential(credential)

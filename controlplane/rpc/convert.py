@@ -239,6 +239,8 @@ def gpu(value: model.Gpu) -> node_pb2.Gpu:
             )
             for process in value.foreign_processes
         ],
+        pod=value.pod,
+        withheld=value.withheld,
     )
 
 

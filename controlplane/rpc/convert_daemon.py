@@ -10,7 +10,9 @@ from controlplane.domain.effects import (
     StartAttempt,
     StopAttempt,
 )
-from controlplane.launch.daemon import Heard
+from controlplane.launch.kubernetes.node_gpus import Devices
+from controlplane.launch.kubernetes.observers import FollowLog, PodsHere
+from controlplane.launch.outbox import Heard
 from controlplane.launch.protocol import LaunchEffect
 from controlplane.rpc.convert import ATTEMPT_STATE_FROM_PROTO, seconds
 from riseml.v1 import daemon_pb2, daemon_service_pb2, job_pb2, node_pb2
@@ -40,6 +42,18 @@ def inventory(message: daemon_pb2.NodeInventory) -> model.NodeInventory:
         first_port=message.first_port,
         last_port=message.last_port,
         shm_bytes=message.shm_bytes,
+    )
+
+
+def devices(message: daemon_pb2.NodeInventory) -> Devices:
+    """What a daemon that observes says of the GPUs of its node."""
+    return Devices(
+        gpus=tuple(_gpu(gpu) for gpu in message.gpus),
+        offered=frozenset(message.devices.offered_gpu_uuids),
+        holders={
+            holder.gpu_uuid: (holder.namespace, holder.pod_name)
+            for holder in message.devices.holders
+        },
     )
 
 
@@ -139,6 +153,40 @@ def stop(effect: StopAttempt) -> daemon_service_pb2.StopAttempt:
     )
 
 
+def observer_response(
+    value: PodsHere | FollowLog | Heard,
+) -> daemon_service_pb2.SessionResponse:
+    """What a daemon that observes is sent."""
+    match value:
+        case PodsHere():
+            pods = [
+                daemon_pb2.PodOfAttempt(attempt_id=attempt_id, pod_uid=uid)
+                for uid, attempt_id in value.attempts.items()
+            ]
+            return daemon_service_pb2.SessionResponse(pods=daemon_service_pb2.PodsOfNode(pods=pods))
+        case FollowLog():
+            log = value.log
+            follow = daemon_pb2.FollowContainerLog(
+                reading_id=value.reading_id,
+                namespace=log.namespace,
+                pod_name=log.pod_name,
+                pod_uid=log.pod_uid,
+                container_name=log.container,
+                follow=value.follow,
+            )
+            if value.since_time:
+                follow.since_time.FromJsonString(value.since_time)
+            return daemon_service_pb2.SessionResponse(follow_log=follow)
+        case Heard():
+            return _heard(value)
+
+
+def _heard(value: Heard) -> daemon_service_pb2.SessionResponse:
+    return daemon_service_pb2.SessionResponse(
+        heartbeat_ack=daemon_service_pb2.HeartbeatAck(sequence=value.sequence)
+    )
+
+
 def response(effect: LaunchEffect | Heard) -> daemon_service_pb2.SessionResponse | None:
     """What a daemon is sent for an effect; None for what it need not know."""
     match effect:
@@ -153,9 +201,7 @@ def response(effect: LaunchEffect | Heard) -> daemon_service_pb2.SessionResponse
                 forget=daemon_service_pb2.ForgetAttempt(attempt_id=effect.attempt_id)
             )
         case Heard():
-            return daemon_service_pb2.SessionResponse(
-                heartbeat_ack=daemon_service_pb2.HeartbeatAck(sequence=effect.sequence)
-            )
+            return _heard(effect)
         case EndSession():
             return None
 

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from controlplane.rpc.caller import current_caller
+from controlplane.rpc.container_logs import ContainerLogs
 from controlplane.rpc.daemon_logs import DaemonLogs
 from controlplane.rpc.daemon_revisions import DaemonRevisions
 from controlplane.rpc.daemon_session import DaemonSessions
 from controlplane.rpc.daemon_storage import DaemonStorage
+from controlplane.rpc.observer_session import ObserverSessions
 from riseml.v1 import daemon_service_pb2 as pb
 from riseml.v1 import daemon_service_pb2_grpc
 
@@ -21,12 +23,14 @@ class DaemonService(daemon_service_pb2_grpc.DaemonServiceServicer):
 
     def __init__(
         self,
-        sessions: DaemonSessions,
+        sessions: DaemonSessions | ObserverSessions,
+        container_logs: ContainerLogs,
         logs: DaemonLogs,
         revisions: DaemonRevisions,
         storage: DaemonStorage,
     ) -> None:
         self._sessions = sessions
+        self._container_logs = container_logs
         self._logs = logs
         self._revisions = revisions
         self._storage = storage
@@ -35,6 +39,11 @@ class DaemonService(daemon_service_pb2_grpc.DaemonServiceServicer):
         self, request_iterator: AsyncIterator[pb.SessionRequest], context: Any
     ) -> AsyncIterator[pb.SessionResponse]:
         return self._sessions.serve(current_caller().node_name, request_iterator)
+
+    async def ShipContainerLog(
+        self, request_iterator: AsyncIterator[pb.ShipContainerLogRequest], context: Any
+    ) -> pb.ShipContainerLogResponse:
+        return await self._container_logs.serve(current_caller().node_name, request_iterator)
 
     def AppendLog(
         self, request_iterator: AsyncIterator[pb.AppendLogRequest], context: Any

@@ -19,14 +19,13 @@ from controlplane.domain.events import (
     NodeInventoryChanged,
 )
 from controlplane.freshness import Freshness
-from controlplane.idleness import Idleness
-from controlplane.launch.daemon import DaemonLauncher, Heard, Outbox
+from controlplane.launch.daemon import DaemonLauncher, NodeOutbox
+from controlplane.launch.outbox import Heard
 from controlplane.leases import Leases
 from controlplane.rpc import convert, convert_daemon
+from controlplane.rpc.samples import Samples
 from controlplane.runtime import Runtime
-from controlplane.telemetry import Telemetry
 from riseml.v1 import daemon_service_pb2 as pb
-from riseml.v1 import telemetry_pb2
 
 logger = logging.getLogger(__name__)
 
@@ -56,37 +55,32 @@ class DaemonSessions:
         launcher: DaemonLauncher,
         leases: Leases,
         freshness: Freshness,
-        idleness: Idleness,
-        telemetry: Telemetry[telemetry_pb2.NodeSample],
+        samples: Samples,
         cluster_id: str,
         times: SessionTimes,
-        jobs_are_pods: bool = False,
     ) -> None:
         self._runtime = runtime
         self._launcher = launcher
         self._leases = leases
         self._freshness = freshness
-        self._idleness = idleness
-        self._telemetry = telemetry
+        self._samples = samples
         self._cluster_id = cluster_id
         self._times = times
-        self._jobs_are_pods = jobs_are_pods
 
     async def serve(
         self, node_name: str, requests: AsyncIterator[pb.SessionRequest]
     ) -> AsyncIterator[pb.SessionResponse]:
         """One session from Hello to its end. `node_name` is the token's."""
-        if self._jobs_are_pods:
-            # Its node is Kubernetes', and two would each believe that they serve it.
-            raise FailedPrecondition(
-                "This cluster runs jobs as pods, and its nodes are those of Kubernetes: no daemon "
-                "can join it.",
-                reason="JOBS_ARE_PODS",
-            )
         first = await anext(aiter(requests), None)
         if first is None or not first.HasField("hello"):
             raise InvalidRequest("A session begins with Hello.", reason="HELLO_EXPECTED")
         hello = first.hello
+        if hello.observes:
+            raise FailedPrecondition(
+                "This cluster runs jobs as processes of its daemons, and this daemon would only "
+                "observe: start it without --kubernetes.",
+                reason="JOBS_ARE_PROCESSES",
+            )
         inventory = convert_daemon.inventory(hello.inventory)
         if inventory.node_name != node_name:
             raise PermissionDenied(
@@ -156,7 +150,7 @@ class DaemonSessions:
         node_name: str,
         epoch: int,
         requests: AsyncIterator[pb.SessionRequest],
-        outbox: Outbox,
+        outbox: NodeOutbox,
     ) -> None:
         """Until the daemon hangs up."""
         acknowledged = 0.0
@@ -165,10 +159,7 @@ class DaemonSessions:
             self._leases.renew(node_name, now)
             match request.WhichOneof("event"):
                 case "sample":
-                    self._telemetry.record(node_name, request.sample, now)
-                    self._freshness.sampled(node_name, now)
-                    if self._idleness.wanted:
-                        self._note_use(request.sample, now)
+                    self._samples.take(node_name, request.sample, now)
                 case "attempt":
                     report = convert_daemon.report(request.attempt)
                     if report is not None:
@@ -189,10 +180,3 @@ class DaemonSessions:
             if now - acknowledged >= self._times.ack_seconds:
                 acknowledged = now
                 outbox.put(Heard(request.heartbeat.sequence))
-
-    def _note_use(self, sample: telemetry_pb2.NodeSample, now: float) -> None:
-        """Of GPUs whose experiments have a policy. A card that does not tell is not idle."""
-        wanted = self._idleness.wanted
-        for gpu in sample.gpus:
-            if gpu.gpu_uuid in wanted and gpu.HasField("utilization_percent"):
-                self._idleness.sampled(gpu.gpu_uuid, gpu.utilization_percent, now)

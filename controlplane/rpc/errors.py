@@ -25,7 +25,7 @@ STATUS_OF: Final[Mapping[type[errors.DomainError], grpc.StatusCode]] = {
     errors.ChangesCompacted: grpc.StatusCode.OUT_OF_RANGE,
     errors.ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DataLoss: grpc.StatusCode.DATA_LOSS,
-    errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.DomainError: grpc.StatusCode.INTERNAL,
 }
 

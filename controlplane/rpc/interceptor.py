@@ -13,7 +13,12 @@ from controlplane.core.cluster import Cluster
 from controlplane.domain.errors import DomainError, PermissionDenied
 from controlplane.job_tokens import JobTokens
 from controlplane.rpc.access import ACCESS, Access
-from controlplane.rpc.caller import identify, set_caller
+from controlplane.rpc.caller import (
+    DaemonAccounts,
+    identify,
+    identify_observer,
+    set_caller,
+)
 from controlplane.rpc.errors import INTERNAL_MESSAGE, status_code, trailing_metadata
 
 logger = logging.getLogger(__name__)
@@ -31,8 +36,14 @@ class Gatekeeper(grpc.aio.ServerInterceptor):
     """
 
     def __init__(
-        self, cluster: Callable[[], Cluster], job_tokens: JobTokens, now: Callable[[], float]
+        self,
+        cluster: Callable[[], Cluster],
+        job_tokens: JobTokens,
+        now: Callable[[], float],
+        accounts: DaemonAccounts | None = None,
     ) -> None:
+        """`accounts`: of daemons that observe nodes of Kubernetes; None: there are none."""
+        self._accounts = accounts
         self._cluster = cluster
         self._job_tokens = job_tokens
         self._now = now
@@ -52,7 +63,7 @@ class Gatekeeper(grpc.aio.ServerInterceptor):
             handler = self._wrapped[method] = self._wrap(inner, ACCESS.get(method))
         return handler
 
-    def _admit(self, context: Any, access: Access | None) -> None:
+    async def _admit(self, context: Any, access: Access | None) -> None:
         if access is None:
             raise PermissionDenied("This method is in no access table.", reason="METHOD_CLOSED")
         if access is Access.ANYONE:
@@ -61,7 +72,10 @@ class Gatekeeper(grpc.aio.ServerInterceptor):
         for key, value in context.invocation_metadata() or ():
             if key == "authorization":
                 authorization = value
-        set_caller(identify(self._cluster(), self._job_tokens, authorization, access, self._now()))
+        caller = await identify_observer(self._accounts, authorization, access)
+        if caller is None:
+            caller = identify(self._cluster(), self._job_tokens, authorization, access, self._now())
+        set_caller(caller)
 
     def _wrap(self, inner: Any, access: Access | None) -> Any:
         codec = {
@@ -73,7 +87,7 @@ class Gatekeeper(grpc.aio.ServerInterceptor):
 
             async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
                 try:
-                    self._admit(context, access)
+                    await self._admit(context, access)
                     async for answer in serve_stream(request, context):
                         yield answer
                 except DomainError as error:
@@ -95,7 +109,7 @@ class Gatekeeper(grpc.aio.ServerInterceptor):
 
         async def unary(request: Any, context: Any) -> Any:
             try:
-                self._admit(context, access)
+                await self._admit(context, access)
                 return await serve(request, context)
             except DomainError as error:
                 await abort(context, error)

@@ -1,14 +1,15 @@
 """Whose process is it? From a pid to the attempt that it belongs to, through /proc.
 
-In this order: its cgroup (`.../riseml/<attempt id>`, which a job can't leave), RISEML_ATTEMPT_ID in
-its environment, its session. The latter two are believed for attempts that run here only: anybody
-may write an environment. What is left is foreign, and its user's name is shown.
+In this order: its cgroup (`.../riseml/<attempt id>`, or that of its pod, which a job can't leave),
+RISEML_ATTEMPT_ID in its environment, its session. The latter two are believed for attempts that run
+here only: anybody may write an environment. What is left is foreign, and its user's name is shown.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -21,6 +22,9 @@ from riseml.spec.ids import parse_attempt_id
 
 PROC: Final = Path("/proc")
 CGROUP_FOLDER: Final = "riseml"
+_POD: Final = re.compile(
+    r"[/-]pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?:\.slice)?(?:/|$)", re.MULTILINE
+)
 ATTEMPT_VARIABLE: Final = b"RISEML_ATTEMPT_ID="
 
 
@@ -38,6 +42,16 @@ def attempt_in_cgroup(text: str) -> str | None:
             if _is_attempt_id(part):
                 return part
     return None
+
+
+def pod_in_cgroup(text: str) -> str:
+    """The uid of the pod that /proc/PID/cgroup names; "" if none. Pure.
+
+    A kubelet makes `.../podUID/...` with its own driver, `...-podUID.slice` with systemd's, where
+    an underscore stands for each hyphen.
+    """
+    found = _POD.search(text)
+    return "" if found is None else found.group(1).replace("_", "-")
 
 
 def attempt_in_environment(environment: bytes, live: Collection[str]) -> str | None:
@@ -58,14 +72,17 @@ class Attribution:
     def __init__(self, attempts: Sequence[LiveAttempt], proc: Path = PROC) -> None:
         self._proc = proc
         self._by_session = {a.pid: a.attempt_id for a in attempts if a.pid}
+        self._by_pod = {a.pod_uid: a.attempt_id for a in attempts if a.pod_uid}
         self._live = frozenset(a.attempt_id for a in attempts)
 
     def attempt_of(self, pid: int) -> str | None:
         """The attempt that a process belongs to; None for a foreign one, or one that is gone."""
         folder = self._proc / str(pid)
         cgroup = _read(folder / "cgroup")
-        if cgroup and (found := attempt_in_cgroup(cgroup.decode("utf-8", "replace"))):
-            return found
+        if cgroup is not None:
+            text = cgroup.decode("utf-8", "replace")
+            if found := attempt_in_cgroup(text) or self._by_pod.get(pod_in_cgroup(text)):
+                return found
         environment = _read(folder / "environ")
         if environment and (found := attempt_in_environment(environment, self._live)):
             return found

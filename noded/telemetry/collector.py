@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from noded.telemetry.attribution import Attribution
-from noded.telemetry.host import AttemptReader, HostReader
+from noded.telemetry.host import CGROUPS, AttemptReader, HostReader
 from noded.telemetry.model import (
     AttemptSample,
     GpuInfo,
@@ -42,6 +42,8 @@ class CollectorSettings:
     """Seconds between samples."""
     simulate_gpus: str = ""
     """`8xH100`; empty: none."""
+    cgroups: Path = CGROUPS
+    """Where the host's control groups are mounted."""
     nvml: NvmlSettings | None = field(default_factory=NvmlSettings)
     """None: don't look for real GPUs."""
 
@@ -71,7 +73,7 @@ class Collector:
             self._simulated = simulated_gpus(settings.simulate_gpus, settings.node_name)
         self._started = time.time()
         self._host = HostReader(settings.home)
-        self._attempt_reader = AttemptReader()
+        self._attempt_reader = AttemptReader(cgroups=settings.cgroups)
         self._nvml = NvmlSource(settings.nvml, self._wake) if settings.nvml else None
         self._telling = TellingOccupancy()
         self._gpus: tuple[GpuStatus, ...] = self._raw_gpus(())

@@ -1,8 +1,8 @@
 """Reads the host's CPU, memory and disk, and what each attempt uses of them. Blocking, but short.
 
-An attempt is measured by its cgroup where it has one; else by the processes of its session and
-their descendants. The latter misses the CPU time of processes that ended between two readings
-unless their parents waited for them.
+An attempt is measured by its cgroup, or that of its pod, where it has one; else by the processes of
+its session and their descendants. The latter misses the CPU time of processes that ended between
+two readings unless their parents waited for them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ import psutil
 
 from noded.telemetry.attribution import PROC, attempt_in_cgroup
 from noded.telemetry.model import AttemptSample, HostSample, LiveAttempt
+from noded.telemetry.pod_usage import usage_of_pod
+from noded.telemetry.usage import Usage, number, usage_seconds
+from noded.telemetry.usage import text as text_of
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
@@ -45,14 +48,6 @@ class HostReader:
             load1=os.getloadavg()[0],
             disk_free_bytes=free,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a group of processes has used so far, and holds now."""
-
-    cpu_seconds: float
-    memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +110,14 @@ class AttemptReader:
         before, self._before = self._before, {}
         processes: list[ProcessStat] | None = None
         for attempt in attempts:
-            if not attempt.pid:
+            usage: Usage | None
+            if attempt.pod_uid:
+                usage = usage_of_pod(self._cgroups, attempt.pod_uid)
+            elif not attempt.pid:
                 continue
-            usage = self._usage_of_cgroup(attempt)
-            if usage is None:
+            else:
+                usage = self._usage_of_cgroup(attempt)
+            if usage is None and attempt.pid:
                 if processes is None:
                     processes = self._processes()
                 usage = usage_of_session(attempt.pid, processes)
@@ -131,7 +130,7 @@ class AttemptReader:
         return tuple(samples)
 
     def _usage_of_cgroup(self, attempt: LiveAttempt) -> Usage | None:
-        text = _text(self._proc / str(attempt.pid) / "cgroup")
+        text = text_of(self._proc / str(attempt.pid) / "cgroup")
         cpu_seconds: float | None = None
         memory_bytes: int | None = None
         for line in (text or "").splitlines():
@@ -146,16 +145,16 @@ class AttemptReader:
             if not controllers:
                 folder = self._cgroups / inside
                 # Where v1 and v2 are mixed, the v2 tree has no controllers and tells nothing.
-                if (used := _usage_usec(_text(folder / "cpu.stat"))) is not None:
+                if (used := usage_seconds(text_of(folder / "cpu.stat"))) is not None:
                     cpu_seconds = used
-                if (held := _number(_text(folder / "memory.current"))) is not None:
+                if (held := number(text_of(folder / "memory.current"))) is not None:
                     memory_bytes = held
             elif "cpuacct" in names:
-                nanoseconds = _number(_text(self._cgroups / "cpuacct" / inside / "cpuacct.usage"))
+                nanoseconds = number(text_of(self._cgroups / "cpuacct" / inside / "cpuacct.usage"))
                 cpu_seconds = None if nanoseconds is None else nanoseconds / 1e9
             elif "memory" in names:
                 folder = self._cgroups / "memory" / inside
-                memory_bytes = _number(_text(folder / "memory.usage_in_bytes"))
+                memory_bytes = number(text_of(folder / "memory.usage_in_bytes"))
         if cpu_seconds is None or memory_bytes is None:
             return None
         return Usage(cpu_seconds, memory_bytes)
@@ -170,22 +169,3 @@ class AttemptReader:
             except (OSError, ValueError, IndexError):
                 continue  # it ended while we looked
         return found
-
-
-def _usage_usec(cpu_stat: str | None) -> float | None:
-    for line in (cpu_stat or "").splitlines():
-        key, _, value = line.partition(" ")
-        if key == "usage_usec":
-            return int(value) / 1e6
-    return None
-
-
-def _number(text: str | None) -> int | None:
-    return None if text is None else int(text)
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None

@@ -155,6 +155,8 @@ class LiveAttempt:
     """The job's first process: leader of its session. 0 where there is none yet."""
     gpu_milli: Mapping[str, int] = field(default_factory=dict)
     """Thousandths of GPUs given to it, by UUID."""
+    pod_uid: str = ""
+    """Of its pod, where jobs are pods."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,6 +349,7 @@ class NodeInventory(_message.Message):
     FIRST_PORT_FIELD_NUMBER: _builtins.int
     LAST_PORT_FIELD_NUMBER: _builtins.int
     SHM_BYTES_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     boot_id: _builtins.str
     daemon_version: _builtins.str
@@ -367,6 +368,10 @@ class NodeInventory(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def capabilities(self) -> _node_pb2.NodeCapabilities: ...
+    @_builtins.property
+    def devices(self) -> Global___NodeDevices:
+        """What the node's kubelet says of its GPUs; from daemons that observe, as soon as it was asked."""
+
     def __init__(
         self,
         *,
@@ -382,14 +387,138 @@ class NodeInventory(_message.Message):
         first_port: _builtins.int = ...,
         last_port: _builtins.int = ...,
         shm_bytes: _builtins.int = ...,
+        devices: Global___NodeDevices | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "devices", b"devices"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "boot_id", b"boot_id", "capabilities", b"capabilities", "cpu_milli", b"cpu_milli", "daemon_version", b"daemon_version", "first_port", b"first_port", "gpus", b"gpus", "labels", b"labels", "last_port", b"last_port", "memory_bytes", b"memory_bytes", "node_name", b"node_name", "shm_bytes", b"shm_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "boot_id", b"boot_id", "capabilities", b"capabilities", "cpu_milli", b"cpu_milli", "daemon_version", b"daemon_version", "devices", b"devices", "first_port", b"first_port", "gpus", b"gpus", "labels", b"labels", "last_port", b"last_port", "memory_bytes", b"memory_bytes", "node_name", b"node_name", "shm_bytes", b"shm_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeInventory: _TypeAlias = NodeInventory  # noqa: Y015
+
+@_typing.final
+class NodeDevices(_message.Message):
+    """GPUs as the kubelet's device manager knows them (its pod-resources API)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFERED_GPU_UUIDS_FIELD_NUMBER: _builtins.int
+    HOLDERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def offered_gpu_uuids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those that the device plugin offers now, held or not."""
+
+    @_builtins.property
+    def holders(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeviceHolder]: ...
+    def __init__(
+        self,
+        *,
+        offered_gpu_uuids: _abc.Iterable[_builtins.str] | None = ...,
+        holders: _abc.Iterable[Global___DeviceHolder] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holders", b"holders", "offered_gpu_uuids", b"offered_gpu_uuids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeDevices: _TypeAlias = NodeDevices  # noqa: Y015
+
+@_typing.final
+class DeviceHolder(_message.Message):
+    """A GPU that the kubelet gave to a pod."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GPU_UUID_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    POD_NAME_FIELD_NUMBER: _builtins.int
+    gpu_uuid: _builtins.str
+    namespace: _builtins.str
+    pod_name: _builtins.str
+    def __init__(
+        self,
+        *,
+        gpu_uuid: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        pod_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_uuid", b"gpu_uuid", "namespace", b"namespace", "pod_name", b"pod_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeviceHolder: _TypeAlias = DeviceHolder  # noqa: Y015
+
+@_typing.final
+class PodOfAttempt(_message.Message):
+    """A pod of a job on an observed node: processes in it are those of the attempt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_ID_FIELD_NUMBER: _builtins.int
+    POD_UID_FIELD_NUMBER: _builtins.int
+    attempt_id: _builtins.str
+    pod_uid: _builtins.str
+    def __init__(
+        self,
+        *,
+        attempt_id: _builtins.str = ...,
+        pod_uid: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "pod_uid", b"pod_uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PodOfAttempt: _TypeAlias = PodOfAttempt  # noqa: Y015
+
+@_typing.final
+class FollowContainerLog(_message.Message):
+    """A container whose log the control plane wants to read. The daemon answers with ShipContainerLog."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READING_ID_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    POD_NAME_FIELD_NUMBER: _builtins.int
+    POD_UID_FIELD_NUMBER: _builtins.int
+    CONTAINER_NAME_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    reading_id: _builtins.str
+    """Of this reading; made up by the control plane, and secret."""
+    namespace: _builtins.str
+    pod_name: _builtins.str
+    pod_uid: _builtins.str
+    container_name: _builtins.str
+    follow: _builtins.bool
+    """Go on with what is written later, until the call is ended; else end where the log ends now."""
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """Lines before this are archived already; absent: from the beginning."""
+
+    def __init__(
+        self,
+        *,
+        reading_id: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        pod_name: _builtins.str = ...,
+        pod_uid: _builtins.str = ...,
+        container_name: _builtins.str = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        follow: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_name", b"container_name", "follow", b"follow", "namespace", b"namespace", "pod_name", b"pod_name", "pod_uid", b"pod_uid", "reading_id", b"reading_id", "since_time", b"since_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowContainerLog: _TypeAlias = FollowContainerLog  # noqa: Y015
 
 @_typing.final
 class CheckpointSeen(_message.Message):

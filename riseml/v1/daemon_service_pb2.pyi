@@ -78,10 +78,13 @@ class Hello(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    OBSERVES_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """Higher at every start of the daemon."""
     cluster_id: _builtins.str
     """The cluster that its attempts belong to; empty at first."""
+    observes: _builtins.bool
+    """It runs nothing: its node is one of Kubernetes, and jobs are pods there."""
     @_builtins.property
     def inventory(self) -> _daemon_pb2.NodeInventory: ...
     @_builtins.property
@@ -95,10 +98,11 @@ class Hello(_message.Message):
         epoch: _builtins.int = ...,
         cluster_id: _builtins.str = ...,
         attempts: _abc.Iterable[_daemon_pb2.AttemptReport] | None = ...,
+        observes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["inventory", b"inventory"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cluster_id", b"cluster_id", "epoch", b"epoch", "inventory", b"inventory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cluster_id", b"cluster_id", "epoch", b"epoch", "inventory", b"inventory", "observes", b"observes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -132,6 +136,8 @@ class SessionResponse(_message.Message):
     STOP_FIELD_NUMBER: _builtins.int
     FORGET_FIELD_NUMBER: _builtins.int
     HEARTBEAT_ACK_FIELD_NUMBER: _builtins.int
+    PODS_FIELD_NUMBER: _builtins.int
+    FOLLOW_LOG_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -144,6 +150,12 @@ class SessionResponse(_message.Message):
 
     @_builtins.property
     def heartbeat_ack(self) -> Global___HeartbeatAck: ...
+    @_builtins.property
+    def pods(self) -> Global___PodsOfNode:
+        """The others are for daemons that observe."""
+
+    @_builtins.property
+    def follow_log(self) -> _daemon_pb2.FollowContainerLog: ...
     def __init__(
         self,
         *,
@@ -152,16 +164,40 @@ class SessionResponse(_message.Message):
         stop: Global___StopAttempt | None = ...,
         forget: Global___ForgetAttempt | None = ...,
         heartbeat_ack: Global___HeartbeatAck | None = ...,
+        pods: Global___PodsOfNode | None = ...,
+        follow_log: _daemon_pb2.FollowContainerLog | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["forget", b"forget", "heartbeat_ack", b"heartbeat_ack", "order", b"order", "start", b"start", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["follow_log", b"follow_log", "forget", b"forget", "heartbeat_ack", b"heartbeat_ack", "order", b"order", "pods", b"pods", "start", b"start", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forget", b"forget", "heartbeat_ack", b"heartbeat_ack", "order", b"order", "start", b"start", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow_log", b"follow_log", "forget", b"forget", "heartbeat_ack", b"heartbeat_ack", "order", b"order", "pods", b"pods", "start", b"start", "stop", b"stop", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_order: _TypeAlias = _typing.Literal["welcome", "start", "stop", "forget", "heartbeat_ack"]  # noqa: Y015
+    _WhichOneofReturnType_order: _TypeAlias = _typing.Literal["welcome", "start", "stop", "forget", "heartbeat_ack", "pods", "follow_log"]  # noqa: Y015
     _WhichOneofArgType_order: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_order) -> _WhichOneofReturnType_order | None: ...
 
 Global___SessionResponse: _TypeAlias = SessionResponse  # noqa: Y015
+
+@_typing.final
+class PodsOfNode(_message.Message):
+    """All pods of jobs on this node that have not ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PODS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pods(self) -> _containers.RepeatedCompositeFieldContainer[_daemon_pb2.PodOfAttempt]: ...
+    def __init__(
+        self,
+        *,
+        pods: _abc.Iterable[_daemon_pb2.PodOfAttempt] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pods", b"pods"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PodsOfNode: _TypeAlias = PodsOfNode  # noqa: Y015
 
 @_typing.final
 class Welcome(_message.Message):
@@ -357,6 +393,51 @@ class AppendLogResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AppendLogResponse: _TypeAlias = AppendLogResponse  # noqa: Y015
+
+@_typing.final
+class ShipContainerLogRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READING_ID_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    reading_id: _builtins.str
+    """In the first message."""
+    data: _builtins.bytes
+    """`TIME text` lines as the Kubernetes API gives them with timestamps: both streams in one, pieces of a long line
+    joined. A chunk may end anywhere; at most 256 KiB.
+    """
+    error: _builtins.str
+    """The log cannot be read, and why. Nothing follows."""
+    def __init__(
+        self,
+        *,
+        reading_id: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "error", b"error", "reading_id", b"reading_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShipContainerLogRequest: _TypeAlias = ShipContainerLogRequest  # noqa: Y015
+
+@_typing.final
+class ShipContainerLogResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShipContainerLogResponse: _TypeAlias = ShipContainerLogResponse  # noqa: Y015
 
 @_typing.final
 class FetchRevisionRequest(_message.Message):

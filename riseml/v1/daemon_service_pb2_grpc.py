@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class DaemonServiceStub:
-    """For noded only, with a node's token; FetchRevision for pods of jobs as well.
+    """For noded only; FetchRevision for pods of jobs as well. A daemon that runs jobs has a node's token, one that observes
+    a node of Kubernetes the token of its service account, which names the node.
     """
 
     def __init__(self, channel):
@@ -55,14 +56,21 @@ class DaemonServiceStub:
                 request_serializer=riseml_dot_v1_dot_daemon__service__pb2.ServeStorageRequest.SerializeToString,
                 response_deserializer=riseml_dot_v1_dot_daemon__service__pb2.ServeStorageResponse.FromString,
                 _registered_method=True)
+        self.ShipContainerLog = channel.stream_unary(
+                '/riseml.v1.DaemonService/ShipContainerLog',
+                request_serializer=riseml_dot_v1_dot_daemon__service__pb2.ShipContainerLogRequest.SerializeToString,
+                response_deserializer=riseml_dot_v1_dot_daemon__service__pb2.ShipContainerLogResponse.FromString,
+                _registered_method=True)
 
 
 class DaemonServiceServicer:
-    """For noded only, with a node's token; FetchRevision for pods of jobs as well.
+    """For noded only; FetchRevision for pods of jobs as well. A daemon that runs jobs has a node's token, one that observes
+    a node of Kubernetes the token of its service account, which names the node.
     """
 
     def Session(self, request_iterator, context):
-        """The daemon says who it is and what it runs, then reports; the control plane says what should run.
+        """The daemon says who it is and what it runs, then reports; the control plane says what should run. Where jobs are
+        pods it only observes: samples, health and devices, no attempts.
         A newer session of a node ends an older one; a daemon with a lower epoch than the present one is
         refused with FAILED_PRECONDITION, reason STALE_EPOCH.
         """
@@ -92,6 +100,14 @@ class DaemonServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ShipContainerLog(self, request_iterator, context):
+        """The log of a container that the control plane asked for in the session. The control plane ends the call when it
+        has had enough; NOT_FOUND: nobody waits for this reading any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DaemonServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -115,6 +131,11 @@ def add_DaemonServiceServicer_to_server(servicer, server):
                     request_deserializer=riseml_dot_v1_dot_daemon__service__pb2.ServeStorageRequest.FromString,
                     response_serializer=riseml_dot_v1_dot_daemon__service__pb2.ServeStorageResponse.SerializeToString,
             ),
+            'ShipContainerLog': grpc.stream_unary_rpc_method_handler(
+                    servicer.ShipContainerLog,
+                    request_deserializer=riseml_dot_v1_dot_daemon__service__pb2.ShipContainerLogRequest.FromString,
+                    response_serializer=riseml_dot_v1_dot_daemon__service__pb2.ShipContainerLogResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'riseml.v1.DaemonService', rpc_method_handlers)
@@ -124,7 +145,8 @@ def add_DaemonServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DaemonService:
-    """For noded only, with a node's token; FetchRevision for pods of jobs as well.
+    """For noded only; FetchRevision for pods of jobs as well. A daemon that runs jobs has a node's token, one that observes
+    a node of Kubernetes the token of its service account, which names the node.
     """
 
     @staticmethod
@@ -225,6 +247,33 @@ class DaemonService:
             '/riseml.v1.DaemonService/ServeStorage',
             riseml_dot_v1_dot_daemon__service__pb2.ServeStorageRequest.SerializeToString,
             riseml_dot_v1_dot_daemon__service__pb2.ServeStorageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShipContainerLog(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/riseml.v1.DaemonService/ShipContainerLog',
+            riseml_dot_v1_dot_daemon__service__pb2.ShipContainerLogRequest.SerializeToString,
+            riseml_dot_v1_dot_daemon__service__pb2.ShipContainerLogResponse.FromString,
             options,
             channel_credentials,
             insecure,

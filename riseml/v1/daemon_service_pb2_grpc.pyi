@@ -13,11 +13,14 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DaemonServiceStub:
-    """For noded only, with a node's token; FetchRevision for pods of jobs as well."""
+    """For noded only; FetchRevision for pods of jobs as well. A daemon that runs jobs has a node's token, one that observes
+    a node of Kubernetes the token of its service account, which names the node.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Session: _aio.StreamStreamMultiCallable[_daemon_service_pb2.SessionRequest, _daemon_service_pb2.SessionResponse]
-    """The daemon says who it is and what it runs, then reports; the control plane says what should run.
+    """The daemon says who it is and what it runs, then reports; the control plane says what should run. Where jobs are
+    pods it only observes: samples, health and devices, no attempts.
     A newer session of a node ends an older one; a daemon with a lower epoch than the present one is
     refused with FAILED_PRECONDITION, reason STALE_EPOCH.
     """
@@ -29,9 +32,15 @@ class DaemonServiceStub:
     """
     ServeStorage: _aio.StreamStreamMultiCallable[_daemon_service_pb2.ServeStorageRequest, _daemon_service_pb2.ServeStorageResponse]
     """Kept open by the daemon; the control plane sends file operations, the daemon answers each by its id."""
+    ShipContainerLog: _aio.StreamUnaryMultiCallable[_daemon_service_pb2.ShipContainerLogRequest, _daemon_service_pb2.ShipContainerLogResponse]
+    """The log of a container that the control plane asked for in the session. The control plane ends the call when it
+    has had enough; NOT_FOUND: nobody waits for this reading any more.
+    """
 
 class DaemonServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For noded only, with a node's token; FetchRevision for pods of jobs as well."""
+    """For noded only; FetchRevision for pods of jobs as well. A daemon that runs jobs has a node's token, one that observes
+    a node of Kubernetes the token of its service account, which names the node.
+    """
 
     @_abc_1.abstractmethod
     def Session(
@@ -39,7 +48,8 @@ class DaemonServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _abc.AsyncIterator[_daemon_service_pb2.SessionRequest],
         context: _aio.ServicerContext[_abc.AsyncIterator[_daemon_service_pb2.SessionRequest], _abc.AsyncIterator[_daemon_service_pb2.SessionResponse]],
     ) -> _abc.AsyncIterator[_daemon_service_pb2.SessionResponse]:
-        """The daemon says who it is and what it runs, then reports; the control plane says what should run.
+        """The daemon says who it is and what it runs, then reports; the control plane says what should run. Where jobs are
+        pods it only observes: samples, health and devices, no attempts.
         A newer session of a node ends an older one; a daemon with a lower epoch than the present one is
         refused with FAILED_PRECONDITION, reason STALE_EPOCH.
         """
@@ -69,5 +79,15 @@ class DaemonServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_abc.AsyncIterator[_daemon_service_pb2.ServeStorageRequest], _abc.AsyncIterator[_daemon_service_pb2.ServeStorageResponse]],
     ) -> _abc.AsyncIterator[_daemon_service_pb2.ServeStorageResponse]:
         """Kept open by the daemon; the control plane sends file operations, the daemon answers each by its id."""
+
+    @_abc_1.abstractmethod
+    def ShipContainerLog(
+        self,
+        request_iterator: _abc.AsyncIterator[_daemon_service_pb2.ShipContainerLogRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_daemon_service_pb2.ShipContainerLogRequest], _abc.Awaitable[_daemon_service_pb2.ShipContainerLogResponse]],
+    ) -> _abc.Awaitable[_daemon_service_pb2.ShipContainerLogResponse]:
+        """The log of a container that the control plane asked for in the session. The control plane ends the call when it
+        has had enough; NOT_FOUND: nobody waits for this reading any more.
+        """
 
 def add_DaemonServiceServicer_to_server(servicer: DaemonServiceServicer, server: _aio.Server) -> None: ...

@@ -93,6 +93,8 @@ class Gpu(_message.Message):
     PCIE_GROUP_FIELD_NUMBER: _builtins.int
     FOREIGN_PROCESSES_FIELD_NUMBER: _builtins.int
     HEALTH_TIME_FIELD_NUMBER: _builtins.int
+    POD_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
     uuid: _builtins.str
     index: _builtins.int
     name: _builtins.str
@@ -114,6 +116,10 @@ class Gpu(_message.Message):
     """GPUs of a node with equal numbers reach each other through NVLink; absent: unknown or none."""
     pcie_group: _builtins.int
     """GPUs of a node with equal numbers share a PCIe switch or host bridge; absent: unknown."""
+    pod: _builtins.str
+    """NAMESPACE/NAME of the pod that the node's kubelet gave it to; empty: to none, or it is not known."""
+    withheld: _builtins.bool
+    """The node's device plugin does not offer it now: no pod is given it."""
     @_builtins.property
     def foreign_processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForeignProcess]:
         """The largest of the processes that RiseML did not start."""
@@ -142,10 +148,12 @@ class Gpu(_message.Message):
         pcie_group: _builtins.int | None = ...,
         foreign_processes: _abc.Iterable[Global___ForeignProcess] | None = ...,
         health_time: _timestamp_pb2.Timestamp | None = ...,
+        pod: _builtins.str = ...,
+        withheld: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_nvlink_group", b"_nvlink_group", "_pcie_group", b"_pcie_group", "health_time", b"health_time", "nvlink_group", b"nvlink_group", "pcie_group", b"pcie_group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nvlink_group", b"_nvlink_group", "_pcie_group", b"_pcie_group", "driver_version", b"driver_version", "foreign_memory_bytes", b"foreign_memory_bytes", "foreign_processes", b"foreign_processes", "health", b"health", "health_message", b"health_message", "health_reason", b"health_reason", "health_time", b"health_time", "index", b"index", "memory_bytes", b"memory_bytes", "model", b"model", "name", b"name", "numa_node", b"numa_node", "nvlink_group", b"nvlink_group", "pci_bus_id", b"pci_bus_id", "pcie_group", b"pcie_group", "simulated", b"simulated", "uuid", b"uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nvlink_group", b"_nvlink_group", "_pcie_group", b"_pcie_group", "driver_version", b"driver_version", "foreign_memory_bytes", b"foreign_memory_bytes", "foreign_processes", b"foreign_processes", "health", b"health", "health_message", b"health_message", "health_reason", b"health_reason", "health_time", b"health_time", "index", b"index", "memory_bytes", b"memory_bytes", "model", b"model", "name", b"name", "numa_node", b"numa_node", "nvlink_group", b"nvlink_group", "pci_bus_id", b"pci_bus_id", "pcie_group", b"pcie_group", "pod", b"pod", "simulated", b"simulated", "uuid", b"uuid", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__nvlink_group: _TypeAlias = _typing.Literal["nvlink_group"]  # noqa: Y015
     _WhichOneofArgType__nvlink_group: _TypeAlias = _typing.Literal["_nvlink_group", b"_nvlink_group"]  # noqa: Y015

@@ -12,6 +12,7 @@ import pytest
 from controlplane.launch.kubernetes.api import ApiError, Conflict, Kind, NotFound, Refused
 from controlplane.launch.kubernetes.http_api import KubernetesApi
 from controlplane.launch.kubernetes.log_position import read_tail
+from controlplane.launch.kubernetes.log_sources import ApiLogs, ContainerLog
 from controlplane.launch.kubernetes.pod_logs import LogEnd, PodLogFollower
 from controlplane.launch.kubernetes.reflector import Added, Change, Deleted, Reflector, Synced
 from riseml import cri
@@ -128,6 +129,7 @@ async def test_a_log_with_long_lines_comes_whole_through_broken_connections(
     pods.create("a", f'python3 -c "{script}"')
     pods.bind("a", pods.node_name())
     archive = b""
+    log = ContainerLog(pods.node_name(), pods.namespace, "a", "", "job")
 
     async def append(data: bytes) -> None:
         nonlocal archive
@@ -136,20 +138,23 @@ async def test_a_log_with_long_lines_comes_whole_through_broken_connections(
     def follower() -> PodLogFollower:
         tail = read_tail(lambda at, length: archive[at : at + length], len(archive))
         return PodLogFollower(
-            live,
-            pods.namespace,
-            "a",
-            "job",
+            ApiLogs(live),
+            log,
             append,
-            container_ended=lambda: copy.ended("a"),
             position=tail.position,
         )
 
+    async def note_end() -> None:
+        await copy.until(lambda: copy.ended("a"))
+        log.ended.set()
+
     await copy.until(lambda: copy.phase("a") == "Running")
+    noting = asyncio.create_task(note_end())
     for _ in range(8 if restarts else 0):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(follower().follow(), 0.4)
     assert (await follower().follow()).missing == ""
+    await noting
     output = cri.payload(archive).decode()
     assert output.endswith("no newline at the end")
     # The kubelet puts what comes on the other stream into the midst of a line of many pieces.
@@ -167,9 +172,9 @@ async def test_a_container_that_cannot_start_has_no_log(
     async def append(_: bytes) -> None:
         raise AssertionError("there is nothing")
 
-    follower = PodLogFollower(
-        live, pods.namespace, "a", "job", append, container_ended=lambda: True
-    )
+    log = ContainerLog(pods.node_name(), pods.namespace, "a", "", "job")
+    log.ended.set()
+    follower = PodLogFollower(ApiLogs(live), log, append)
     end = await follower.follow()
     assert end == LogEnd(0, end.missing)
     assert "waiting to start" in end.missing or "host" in end.missing

@@ -157,6 +157,10 @@ class Api(Protocol):
         """Gives a pod its node for good. Conflict if it has one, or the uid is another's."""
         ...
 
+    async def review_token(self, token: str, audience: str) -> Object:
+        """The status of a TokenReview: whose token it is, if it is one and for this audience."""
+        ...
+
     def read_log(
         self,
         namespace: str,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from controlplane.launch.kubernetes.api import Api, Kind, Object
-from controlplane.launch.kubernetes.names import CLUSTER_LABEL, pod_name
+from controlplane.launch.kubernetes.names import ATTEMPT, CLUSTER_LABEL, pod_name
+from controlplane.launch.kubernetes.node_gpus import PodKey
+from controlplane.launch.kubernetes.node_state import NodePods
 from controlplane.launch.kubernetes.reflector import Added, Change, Changed, Deleted, Reflector
 from controlplane.launch.kubernetes.settings import KubernetesSettings
 
@@ -31,8 +33,8 @@ class ClusterView:
         self._namespace = settings.namespace
         self._on_pod = on_pod
         self._on_node = on_node
-        # By node: uids of our pods that have not ended, and the pods of others.
-        self._own: dict[str, set[str]] = {}
+        # By node and uid: our pods that have not ended, and the pods of others.
+        self._own: dict[str, dict[str, Object]] = {}
         self._foreign: dict[str, dict[str, Object]] = {}
 
         def reflector(
@@ -72,13 +74,17 @@ class ClusterView:
     def node(self, name: str) -> Object | None:
         return self.nodes.objects.named(name)
 
-    def foreign_on(self, node_name: str) -> Iterable[Object]:
-        """Pods of others that hold something of the node."""
-        return list(self._foreign.get(node_name, {}).values())
+    def pods_on(self, node_name: str) -> NodePods:
+        """What has not ended there."""
+        return NodePods(
+            foreign=list(self._foreign.get(node_name, {}).values()),
+            own={_key(pod): _attempt(pod) for pod in self._own.get(node_name, {}).values()},
+            all_known=self._watches_others,
+        )
 
-    def own_on(self, node_name: str) -> int:
-        """How many pods of ours have not ended there."""
-        return len(self._own.get(node_name, ()))
+    def attempts_on(self, node_name: str) -> dict[str, str]:
+        """Attempt ids of our pods there that have not ended, by the uid of the pod."""
+        return {uid: _attempt(pod) for uid, pod in self._own.get(node_name, {}).items()}
 
     def _pod_changed(self, change: Change) -> None:
         if isinstance(change, Added | Changed | Deleted):
@@ -86,9 +92,9 @@ class ClusterView:
             node_name = pod.get("spec", {}).get("nodeName", "")
             over = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
             if node_name and (over or isinstance(change, Deleted)):
-                self._own.get(node_name, set()).discard(pod["metadata"]["uid"])
+                self._own.get(node_name, {}).pop(pod["metadata"]["uid"], None)
             elif node_name:
-                self._own.setdefault(node_name, set()).add(pod["metadata"]["uid"])
+                self._own.setdefault(node_name, {})[pod["metadata"]["uid"]] = pod
         self._on_pod(change)
 
     def _node_changed(self, change: Change) -> None:
@@ -108,3 +114,11 @@ class ClusterView:
         else:
             held[pod["metadata"]["uid"]] = pod
         self._on_node(node_name)
+
+
+def _key(pod: Object) -> PodKey:
+    return pod["metadata"]["namespace"], pod["metadata"]["name"]
+
+
+def _attempt(pod: Object) -> str:
+    return str((pod["metadata"].get("annotations") or {}).get(ATTEMPT, ""))

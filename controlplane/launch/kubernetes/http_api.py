@@ -146,6 +146,16 @@ class KubernetesApi:
         path = _path(Kind.POD, namespace, name) + "/binding"
         await self._call("POST", path, body=binding, repeatable=False)
 
+    async def review_token(self, token: str, audience: str) -> Object:
+        review: Object = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [audience]},
+        }
+        path = "/apis/authentication.k8s.io/v1/tokenreviews"
+        status: Object = (await self._call("POST", path, body=review)).get("status") or {}
+        return status
+
     # ------------------------------------------------------------------------------ streams
     @contextlib.asynccontextmanager
     async def watch(

@@ -17,8 +17,9 @@ from controlplane.launch.kubernetes.creation import NotEver, NotNow, PodCreator
 from controlplane.launch.kubernetes.gangs import complete_gangs
 from controlplane.launch.kubernetes.log_pipe import LogNames
 from controlplane.launch.kubernetes.log_shipping import LogLengths, LogShipping
+from controlplane.launch.kubernetes.log_sources import ContainerLog
 from controlplane.launch.kubernetes.markers import install_marker, result_marker
-from controlplane.launch.kubernetes.names import SCHEDULER_NAME, pod_name
+from controlplane.launch.kubernetes.names import JOB_CONTAINER, SCHEDULER_NAME, pod_name
 from controlplane.launch.kubernetes.node_sessions import NodeSessions
 from controlplane.launch.kubernetes.pod_secrets import secret_values
 from controlplane.launch.kubernetes.pod_state import (
@@ -129,7 +130,12 @@ class PodKeeper:
         kept.pod, kept.gone, kept.made_at = pod, gone, 0.0
         kept.node_name = reading.node_name or reading.planned_node
         if reading.job_started and not self._shipping.following(reading.uid):
-            self._shipping.follow(reading.uid, reading.name, _log_names(pod, reading))
+            self._shipping.follow(
+                ContainerLog(
+                    kept.node_name, self._namespace, reading.name, reading.uid, JOB_CONTAINER
+                ),
+                _log_names(pod, reading),
+            )
         if gone or reading.job_ended:
             self._shipping.container_ended(reading.uid, pod_gone=gone)
         return reading

@@ -29,7 +29,9 @@ from controlplane.launch.kubernetes.creation import PodCreator
 from controlplane.launch.kubernetes.keeper import PodKeeper
 from controlplane.launch.kubernetes.log_shipping import LogShipping
 from controlplane.launch.kubernetes.names import CLUSTER_LABEL, EXPERIMENT
+from controlplane.launch.kubernetes.node_logs import NodeLogs
 from controlplane.launch.kubernetes.node_sessions import NodeSessions
+from controlplane.launch.kubernetes.observers import Observers
 from controlplane.launch.kubernetes.ports import Facts, Leases, LogSink, Reactor
 from controlplane.launch.kubernetes.reflector import Added, Change, Changed, Deleted
 from controlplane.launch.kubernetes.removal import PodRemover
@@ -67,12 +69,15 @@ class KubernetesLauncher:
         self,
         settings: KubernetesSettings,
         cluster_id: str,
+        observers: Observers,
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._cluster_id = cluster_id
+        self._observers = observers
+        observers.on_said = self._look_soon
         self._clock = clock
         self._monotonic = monotonic
         self._wanted = WantedAttempts()
@@ -128,12 +133,14 @@ class KubernetesLauncher:
             api, settings, self._cluster_id, on_pod=self._pod_changed, on_node=self._nodes.add
         )
         reporter = Reporter(around.reactor)
-        shipping = LogShipping(api, settings.namespace, around.sink, self._log_changed)
+        source = NodeLogs(self._observers, api)
+        shipping = LogShipping(source, around.sink, self._log_changed)
         sessions = NodeSessions(
             settings,
             around.reactor,
             around.facts,
             around.leases,
+            self._observers,
             reports_of=self._reports_of,
             opened=self._opened,
         )
@@ -175,6 +182,10 @@ class KubernetesLauncher:
                 self._nodes.add(node["metadata"]["name"])
             await asyncio.sleep(serving.around.lease_seconds / 5)
 
+    def _look_soon(self, node_name: str) -> None:
+        if self._serving is not None:
+            self._nodes.add(node_name)
+
     async def _look_at_node(self, node_name: str) -> None:
         serving = self._serving
         if serving is None or not serving.view.nodes.connected:
@@ -182,8 +193,8 @@ class KubernetesLauncher:
             return
         node = serving.view.node(node_name)
         now = self._monotonic()
-        foreign, own = serving.view.foreign_on(node_name), serving.view.own_on(node_name)
-        await serving.sessions.look(node_name, node, foreign, own, now)
+        self._observers.pods(node_name, serving.view.attempts_on(node_name))
+        await serving.sessions.look(node_name, node, serving.view.pods_on(node_name), now)
         closed = serving.sessions.closed_for(node_name, self._monotonic())
         if closed:
             self._nodes.add_after(node_name, closed)

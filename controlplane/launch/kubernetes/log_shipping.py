@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from controlplane.launch.kubernetes.api import Api
 from controlplane.launch.kubernetes.log_pipe import LogNames, LogPipe, open_pipe
-from controlplane.launch.kubernetes.names import JOB_CONTAINER
+from controlplane.launch.kubernetes.log_sources import ContainerLog
+from controlplane.launch.kubernetes.node_logs import NodeLogs
 from controlplane.launch.kubernetes.pod_logs import PodLogFollower
 from controlplane.launch.kubernetes.ports import LogKind, LogSink
 
@@ -35,8 +35,8 @@ class LogLengths:
 
 @dataclass(slots=True)
 class _Shipped:
+    log: ContainerLog
     names: LogNames
-    container_ended: bool = False
     pod_gone: bool = False
     installed_at: float | None = None
     lengths: LogLengths | None = None
@@ -48,27 +48,24 @@ class LogShipping:
     """Logs by the uid of their pod. `on_change(attempt_id)` is called when one is complete and when
     its install steps are through."""
 
-    def __init__(
-        self, api: Api, namespace: str, sink: LogSink, on_change: Callable[[str], None]
-    ) -> None:
-        self._api = api
-        self._namespace = namespace
+    def __init__(self, source: NodeLogs, sink: LogSink, on_change: Callable[[str], None]) -> None:
+        self._source = source
         self._sink = sink
         self._on_change = on_change
         self._shipped: dict[str, _Shipped] = {}
 
-    def follow(self, uid: str, pod_name: str, names: LogNames) -> None:
+    def follow(self, log: ContainerLog, names: LogNames) -> None:
         """Begins with it, unless that is done already."""
-        if uid in self._shipped:
+        if log.pod_uid in self._shipped:
             return
-        shipped = self._shipped[uid] = _Shipped(names)
-        shipped.task = asyncio.create_task(self._follow(pod_name, shipped))
+        shipped = self._shipped[log.pod_uid] = _Shipped(log, names)
+        shipped.task = asyncio.create_task(self._follow(shipped))
 
     def container_ended(self, uid: str, *, pod_gone: bool = False) -> None:
         """It has terminated, or its pod is gone or will never run."""
         if uid in self._shipped:
-            self._shipped[uid].container_ended = True
             self._shipped[uid].pod_gone = pod_gone
+            self._shipped[uid].log.ended.set()
 
     def following(self, uid: str) -> bool:
         return uid in self._shipped
@@ -89,6 +86,7 @@ class LogShipping:
 
     def forget(self, uid: str) -> None:
         """The pod is gone and its end was told."""
+        self._source.forget(uid)
         shipped = self._shipped.pop(uid, None)
         if shipped is not None and shipped.task is not None:
             shipped.task.cancel()
@@ -101,17 +99,18 @@ class LogShipping:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._shipped.clear()
 
-    async def _follow(self, pod_name: str, shipped: _Shipped) -> None:
+    async def _follow(self, shipped: _Shipped) -> None:
+        pod_name = shipped.log.pod_name
         while shipped.lengths is None:
             try:
-                await self._to_its_end(pod_name, shipped)
+                await self._to_its_end(shipped)
             except Exception:
                 # Whatever it was, the archive's tail says what is there, and the rest comes again.
                 _log.exception("the log of pod %s is begun anew", pod_name)
                 await asyncio.sleep(AGAIN_SECONDS)
         self._on_change(shipped.names.attempt_id)
 
-    async def _to_its_end(self, pod_name: str, shipped: _Shipped) -> None:
+    async def _to_its_end(self, shipped: _Shipped) -> None:
         names = shipped.names
 
         def installed() -> None:
@@ -122,19 +121,16 @@ class LogShipping:
         shipped.installed_at = pipe.installed_at
         shipped.opened.set()
         follower = PodLogFollower(
-            self._api,
-            self._namespace,
-            pod_name,
-            JOB_CONTAINER,
+            self._source,
+            shipped.log,
             pipe.append,
-            container_ended=lambda: shipped.container_ended,
             pod_gone=lambda: shipped.pod_gone,
             position=pipe.position,
         )
         end = await follower.follow()
         await pipe.close()
         if end.missing:
-            _log.info("the log of pod %s ends where it is: %s", pod_name, end.missing)
+            _log.info("the log of pod %s ends where it is: %s", shipped.log.pod_name, end.missing)
         for attempt_id in (names.build_attempt_id, names.attempt_id):
             if attempt_id:
                 await self._sink.finish(attempt_id)

@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from controlplane.domain.effects import SessionOpened
-from controlplane.domain.events import NodeConnected, NodeDisconnected, NodeInventoryChanged
+from controlplane.domain.events import (
+    NodeConnected,
+    NodeDisconnected,
+    NodeInventoryChanged,
+    NodeTelemetryLate,
+)
 from controlplane.domain.model import AttemptReport, NodeInventory
 from controlplane.launch.kubernetes.api import Object
-from controlplane.launch.kubernetes.node_state import is_ours, is_ready, read_node
+from controlplane.launch.kubernetes.node_gpus import Devices, given_gpus, is_told, remembered
+from controlplane.launch.kubernetes.node_state import NodePods, is_ours, is_ready, read_node
+from controlplane.launch.kubernetes.observers import Observers
 from controlplane.launch.kubernetes.ports import Facts, Leases, Reactor
 from controlplane.launch.kubernetes.settings import KubernetesSettings
 
@@ -28,10 +35,14 @@ MOST_REFUSAL_SECONDS: Final = 300.0
 """A node whose kubelet refused a pod gets nothing new for so long, doubled each time in a row."""
 
 
+Given: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
+
+
 @dataclass(slots=True)
 class _Session:
     epoch: int
     inventory: NodeInventory
+    given: Given
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,7 @@ class NodeSessions:
         reactor: Reactor,
         facts: Facts,
         leases: Leases,
+        observers: Observers,
         *,
         reports_of: Callable[[str], Awaitable[tuple[AttemptReport, ...]]],
         opened: Callable[[str, SessionOpened], None],
@@ -63,6 +75,7 @@ class NodeSessions:
         self._reactor = reactor
         self._facts = facts
         self._leases = leases
+        self._observers = observers
         self._reports_of = reports_of
         self._opened = opened
         self._sessions: dict[str, _Session] = {}
@@ -74,42 +87,39 @@ class NodeSessions:
     def connected(self, node_name: str) -> bool:
         return node_name in self._sessions
 
-    async def look(
-        self,
-        name: str,
-        node: Object | None,
-        foreign_pods: Iterable[Object],
-        own_pods: int,
-        now: float,
-    ) -> None:
+    async def look(self, name: str, node: Object | None, pods: NodePods, now: float) -> None:
         """Brings a node's session to what its object says. None: there is no such node any more."""
         async with self._locks.setdefault(name, asyncio.Lock()):
-            await self._look(name, node, foreign_pods, own_pods, now)
+            await self._look(name, node, pods, now)
 
-    async def _look(
-        self,
-        name: str,
-        node: Object | None,
-        foreign_pods: Iterable[Object],
-        own_pods: int,
-        now: float,
-    ) -> None:
+    async def _look(self, name: str, node: Object | None, pods: NodePods, now: float) -> None:
         session = self._sessions.get(name)
         if node is None or not is_ours(node, self._settings) or not is_ready(node):
             if session is not None:
                 self._end(name, session, "is gone" if node is None else "is not ready")
             return
-        read = read_node(
-            node, foreign_pods, self._facts.held_gpus(name), self._settings, own_pods=own_pods
-        )
+        devices = self._devices(name)
+        held = self._facts.held_gpus(name)
+        read = read_node(node, pods, held, self._settings, devices)
         inventory = self._with_refusals(name, read, now)
+        given = given_gpus(devices, pods.own)
         if session is None or name in self._stale:
-            await self._open(name, inventory, now)
+            await self._open(name, inventory, given, now)
             return
         self._leases.renew(name, now)
-        if inventory != session.inventory:
-            session.inventory = inventory
-            await self._reactor.submit(NodeInventoryChanged(inventory, session.epoch))
+        if (inventory, given) != (session.inventory, session.given):
+            session.inventory, session.given = inventory, given
+            await self._reactor.submit(NodeInventoryChanged(inventory, session.epoch, given))
+
+    def _devices(self, name: str) -> Devices | None:
+        """What a daemon says there; until it comes back after a restart of ours, what it said."""
+        if not self._settings.daemon_account:
+            return None
+        said = self._observers.devices(name)
+        if said is not None:
+            return said
+        gpus = self._facts.gpus(name)
+        return remembered(gpus) if is_told(gpus, name) else None
 
     def ended(self, name: str, epoch: int) -> None:
         """The control plane ended the session with this epoch: its lease ran out."""
@@ -141,11 +151,18 @@ class NodeSessions:
         closed = self._closed[name]
         return replace(read, unschedulable=f"closed for {closed.seconds:.0f} s: {closed.why}")
 
-    async def _open(self, name: str, inventory: NodeInventory, now: float) -> None:
+    async def _open(self, name: str, inventory: NodeInventory, given: Given, now: float) -> None:
         epoch = self._facts.node_epoch(name) + 1
         reports = await self._reports_of(name)
-        reply: SessionOpened = await self._reactor.submit(NodeConnected(inventory, epoch, reports))
-        self._sessions[name] = _Session(epoch, inventory)
+        late = self._facts.telemetry_late(name)
+        event = NodeConnected(inventory, epoch, reports, given)
+        reply: SessionOpened = await self._reactor.submit(event)
+        self._sessions[name] = _Session(epoch, inventory, given)
+        if is_told(inventory.gpus, name):
+            self._observers.opened(name, late, now)
+        elif late:
+            # Nobody is expected to tell of it.
+            self._reactor.post(NodeTelemetryLate(name, False))
         self._stale.discard(name)
         self._leases.renew(name, now)
         _log.info("node %s is ready, session %d", name, epoch)
@@ -154,5 +171,6 @@ class NodeSessions:
     def _end(self, name: str, session: _Session, words: str) -> None:
         del self._sessions[name]
         self._stale.discard(name)
+        self._observers.ended(name)
         self._reactor.post(NodeDisconnected(name, session.epoch))
         _log.warning("node %s %s", name, words)

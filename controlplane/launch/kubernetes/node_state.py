@@ -1,26 +1,26 @@
-"""What a node can give, from its object and from the pods of others on it. PURE.
-
-GPUs have no names here: the device plugin offers so many, and chooses which. They are counted under
-the names `NODE/0`, `NODE/1`, ...
+"""What a node can give, from its object, from the pods on it, and from what a daemon there says of
+its GPUs. PURE.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
-from controlplane.core.gpu_words import FOREIGN_MEMORY_LIMIT_BYTES
-from controlplane.domain.model import (
-    ForeignProcess,
-    Gpu,
-    GpuHealthName,
-    NodeCapabilities,
-    NodeInventory,
-)
+from controlplane.domain.model import Gpu, NodeCapabilities, NodeInventory
 from controlplane.launch.kubernetes.api import Object
 from controlplane.launch.kubernetes.names import GPU_RESOURCE
+from controlplane.launch.kubernetes.node_gpus import (
+    Devices,
+    Holding,
+    PodKey,
+    counted_gpus,
+    fits,
+    told_gpus,
+)
 from controlplane.launch.kubernetes.pod_status import items, mapping, text
 from controlplane.launch.kubernetes.quantities import quantity_or
 from controlplane.launch.kubernetes.settings import KubernetesSettings
@@ -36,6 +36,18 @@ _LIFECYCLE: Final = re.compile(r"node\.kubernetes\.io/(not-ready|unreachable|uns
 _PRESSURE: Final = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
 
 
+@dataclass(frozen=True, slots=True)
+class NodePods:
+    """The pods of a node that have not ended."""
+
+    foreign: Sequence[Object] = ()
+    """Those of others."""
+    own: Mapping[PodKey, str] = field(default_factory=dict)
+    """Our attempts."""
+    all_known: bool = True
+    """Whether those of others are watched at all."""
+
+
 def is_ready(node: Object) -> bool:
     """Whether its kubelet reports, and is ready for pods."""
     return _condition(node, "Ready") == "True"
@@ -49,16 +61,14 @@ def is_ours(node: Object, settings: KubernetesSettings) -> bool:
 
 def read_node(
     node: Object,
-    foreign_pods: Iterable[Object],
+    pods: NodePods,
     held_gpus: Collection[str],
     settings: KubernetesSettings,
-    *,
-    own_pods: int = 0,
+    devices: Devices | None = None,
 ) -> NodeInventory:
-    """`foreign_pods`: those on the node that are not ours. `held_gpus`: names of GPUs that attempts
-    of ours have. `own_pods`: how many pods of ours have not ended there."""
+    """`held_gpus`: names of GPUs that attempts of ours have. `devices`: what a daemon says."""
     name = text(node, "metadata", "name")
-    foreign = [pod for pod in foreign_pods if not _over(pod)]
+    foreign = [pod for pod in pods.foreign if not _over(pod)]
     free_cpus = _allocatable(node, "cpu") - _sum(foreign, "cpu")
     free_memory = _allocatable(node, "memory") - _sum(foreign, "memory")
     return NodeInventory(
@@ -67,7 +77,7 @@ def read_node(
         daemon_version=f"kubelet {text(node, 'status', 'nodeInfo', 'kubeletVersion')}".strip(),
         cpu_milli=max(0, int(free_cpus * 1000)),
         memory_bytes=max(0, int(free_memory)),
-        gpus=_gpus(node, name, foreign, held_gpus),
+        gpus=_gpus(node, name, _holding(foreign, pods, held_gpus), devices),
         labels=tuple(sorted((str(k), str(v)) for k, v in _labels(node).items())),
         capabilities=NodeCapabilities(
             isolates_users=True,
@@ -79,7 +89,7 @@ def read_node(
         ),
         address=_address(node) or name,
         taints=_taints(node, settings.tolerations),
-        unschedulable=_unschedulable(node, len(foreign) + own_pods),
+        unschedulable=_unschedulable(node, len(foreign) + len(pods.own)),
     )
 
 
@@ -141,64 +151,29 @@ def _of_container(container: Mapping[str, Any], resource: str) -> Decimal:
 
 
 # --------------------------------------------------------------------------------------- GPUs
-def _gpus(
-    node: Object, name: str, foreign: Iterable[Object], held: Collection[str]
-) -> tuple[Gpu, ...]:
+def _holding(foreign: Iterable[Object], pods: NodePods, held_gpus: Collection[str]) -> Holding:
+    asking = [(_key(pod), int(_request(pod, GPU_RESOURCE))) for pod in foreign]
+    return Holding([one for one in asking if one[1]], pods.own, held_gpus, pods.all_known)
+
+
+def _key(pod: Object) -> PodKey:
+    return text(pod, "metadata", "namespace"), text(pod, "metadata", "name")
+
+
+def _gpus(node: Object, name: str, holding: Holding, devices: Devices | None) -> tuple[Gpu, ...]:
     capacity = int(quantity_or(mapping(node, "status", "capacity").get(GPU_RESOURCE)))
-    offered = min(capacity, int(_allocatable(node, GPU_RESOURCE)))
+    if devices is not None and devices.gpus and fits(devices, capacity):
+        return told_gpus(devices, holding)
     product = str(_labels(node).get(GPU_PRODUCT, "")).replace("-", " ")
-    memory_bytes = int(quantity_or(_labels(node).get(GPU_MEMORY)) * 2**20)
-    gpus = [
-        Gpu(
-            uuid=f"{name}/{index}",
-            index=index,
-            name=product or "GPU",
-            model=short_model(product) if product else "GPU",
-            memory_bytes=memory_bytes,
-        )
-        for index in range(capacity)
-    ]
-    # From the end on, and first those that no attempt of ours has: which of them it really is, only
-    # the node knows.
-    free = [gpu.index for gpu in gpus if gpu.uuid not in held]
-    order = [*reversed(free), *(gpu.index for gpu in reversed(gpus) if gpu.uuid in held)]
-    missing, order = order[: capacity - offered], order[capacity - offered :]
-    for index in missing:
-        gpus[index] = _not_offered(gpus[index])
-    for pod in foreign:
-        count = int(_request(pod, GPU_RESOURCE))
-        taken, order = order[:count], order[count:]
-        for index in taken:
-            gpus[index] = _taken(gpus[index], pod)
-    return tuple(gpus)
-
-
-def _not_offered(gpu: Gpu) -> Gpu:
-    return Gpu(
-        uuid=gpu.uuid,
-        index=gpu.index,
-        name=gpu.name,
-        model=gpu.model,
-        memory_bytes=gpu.memory_bytes,
-        health=GpuHealthName.UNKNOWN,
-        health_reason="device_plugin",
-        health_message="the node's device plugin does not offer it now",
+    kind = Gpu(
+        uuid="",
+        index=0,
+        name=product or "GPU",
+        model=short_model(product) if product else "GPU",
+        memory_bytes=int(quantity_or(_labels(node).get(GPU_MEMORY)) * 2**20),
     )
-
-
-def _taken(gpu: Gpu, pod: Object) -> Gpu:
-    """It counts as full, whatever it really holds: the device plugin gives it to nobody else."""
-    full = max(gpu.memory_bytes, FOREIGN_MEMORY_LIMIT_BYTES)
-    who = f"{text(pod, 'metadata', 'namespace')}/{text(pod, 'metadata', 'name')}"
-    return Gpu(
-        uuid=gpu.uuid,
-        index=gpu.index,
-        name=gpu.name,
-        model=gpu.model,
-        memory_bytes=gpu.memory_bytes,
-        foreign_memory_bytes=full,
-        foreign_processes=(ForeignProcess(0, f"pod {who}", full),),
-    )
+    offered = min(capacity, int(_allocatable(node, GPU_RESOURCE)))
+    return counted_gpus(name, capacity, offered, kind, holding)
 
 
 # ---------------------------------------------------------------------------- who may come here

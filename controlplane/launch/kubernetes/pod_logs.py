@@ -1,7 +1,7 @@
-"""Follows a container's log through the API into the archive, where no daemon runs on its node.
+"""Follows a container's log into the archive.
 
-Each line is archived once, through broken connections, restarts of the control plane and, as far
-as the API goes, rotations; `log_position.py` says how, and what cannot be had.
+Each line is archived once, through broken connections, restarts of the control plane, a change of
+the source and, as far as that goes, rotations; `log_position.py` says how, and what cannot be had.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from controlplane.launch.kubernetes.api import Api, ApiError
+from controlplane.launch.kubernetes.api import ApiError
 from controlplane.launch.kubernetes.log_position import LogPosition, LogStream
+from controlplane.launch.kubernetes.log_sources import ContainerLog, LogSource
 from riseml.retry import Backoff
 
 Append: TypeAlias = Callable[[bytes], Awaitable[None]]
@@ -41,28 +42,21 @@ class PodLogFollower:
 
     def __init__(
         self,
-        api: Api,
-        namespace: str,
-        pod: str,
-        container: str,
+        source: LogSource,
+        log: ContainerLog,
         append: Append,
         *,
-        container_ended: Callable[[], bool],
         pod_gone: Callable[[], bool] = lambda: False,
         position: LogPosition | None = None,
         pauses: Backoff = PAUSES,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         rng: random.Random | None = None,
     ) -> None:
-        """`container_ended`: the container has terminated, or its pod is gone or will never run.
-        `pod_gone`: there is no such pod any more. `position` is that of the archive's tail
+        """`pod_gone`: there is no such pod any more. `position` is that of the archive's tail
         (`read_tail`)."""
-        self._api = api
-        self._namespace = namespace
-        self._pod = pod
-        self._container = container
+        self._source = source
+        self._log = log
         self._append = append
-        self._container_ended = container_ended
         self._pod_gone = pod_gone
         self._position = position or LogPosition()
         self._backoff = pauses
@@ -75,7 +69,7 @@ class PodLogFollower:
         """Returns when a stream that was opened after the container's end has ended."""
         failures = 0
         while True:
-            ended = self._container_ended()
+            ended = self._log.ended.is_set()
             try:
                 await self._read_stream(last=ended)
             except ApiError as error:
@@ -93,14 +87,8 @@ class PodLogFollower:
 
     async def _read_stream(self, *, last: bool) -> None:
         stream = LogStream(self._position)
-        async with self._api.read_log(
-            self._namespace,
-            self._pod,
-            self._container,
-            follow=True,
-            timestamps=True,
-            since_time=self._position.since_time,
-        ) as chunks:
+        since_time = self._position.since_time
+        async with self._source.read(self._log, since_time, to_end=last) as chunks:
             async for chunk in chunks:
                 await self._put(stream.feed(chunk))
         if last:

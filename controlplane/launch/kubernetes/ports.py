@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from controlplane.domain.events import Event
+from controlplane.domain.model import Gpu
 
 
 class Reactor(Protocol):
@@ -55,6 +56,14 @@ class Facts(Protocol):
         """Of the node's last session; 0 when it never had one."""
         ...
 
+    def gpus(self, node_name: str) -> Sequence[Gpu]:
+        """Of the node, as they were described last; none when it is not known."""
+        ...
+
+    def telemetry_late(self, node_name: str) -> bool:
+        """Whether the node is closed because of that."""
+        ...
+
     def held_gpus(self, node_name: str) -> Collection[str]:
         """Which GPUs of the node attempts have that have not ended."""
         ...
@@ -80,3 +89,11 @@ class Leases(Protocol):
     """See `controlplane.leases.Leases`."""
 
     def renew(self, node_name: str, now: float) -> None: ...
+
+
+class Freshness(Protocol):
+    """See `controlplane.freshness.Freshness`."""
+
+    def connected(self, node_name: str, late: bool, now: float) -> None: ...
+
+    def disconnected(self, node_name: str) -> None: ...

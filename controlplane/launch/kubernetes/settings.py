@@ -65,6 +65,16 @@ class KubernetesSettings:
     again removed by force."""
     foreign_pods: bool = True
     """Whether to watch the pods of the whole cluster for what they take of our nodes."""
+    daemon_account: str = ""
+    """NAMESPACE:NAME of the service account under which daemons observe nodes; empty: none do."""
+    ca_config_map: str = ""
+    """NAMESPACE/NAME of a ConfigMap that is given the authority of our certificate, as `ca.crt`,
+    for those daemons; empty: none is."""
+
+    @property
+    def host(self) -> str:
+        """By which pods know the control plane: their tokens for it are made out to this name."""
+        return self.control_plane_address.rpartition(":")[0]
 
 
 def read_settings(table: Mapping[str, Any]) -> KubernetesSettings:
@@ -198,6 +208,16 @@ def _one_of(*allowed: str) -> Callable[[str, Any], str]:
     return read
 
 
+def _pair(separator: str) -> Callable[[str, Any], str]:
+    def read(key: str, value: Any) -> str:
+        namespace, _, name = _text(key, value).partition(separator)
+        if value and not (_NAMESPACE.fullmatch(namespace) and _NAME.fullmatch(name)):
+            raise SettingsError(f'{key} must be "NAMESPACE{separator}NAME" or "", not {value!r}')
+        return str(value)
+
+    return read
+
+
 _READERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "namespace": _namespace,
     "control_plane_address": _address,
@@ -216,4 +236,6 @@ _READERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "tolerations": _tolerations,
     "force_delete_seconds": _seconds,
     "foreign_pods": _flag,
+    "daemon_account": _pair(":"),
+    "ca_config_map": _pair("/"),
 }

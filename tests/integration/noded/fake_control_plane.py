@@ -281,3 +281,10 @@ class FakeControlPlane(DaemonServiceServicer):
     async def _tell(self) -> None:
         async with self.changed:
             self.changed.notify_all()
+
+    async def ShipContainerLog(
+        self,
+        request_iterator: AsyncIterator[daemon_service_pb2.ShipContainerLogRequest],
+        context: object,
+    ) -> daemon_service_pb2.ShipContainerLogResponse:
+        raise AssertionError("nobody asked for a container's log")

@@ -232,7 +232,7 @@ async def test_a_wrong_token_is_said_plainly(
     assert daemon.outcome is not None
     with pytest.raises(ExceptionGroup) as raised:
         await daemon.outcome
-    assert raised.group_contains(SessionRefused, match="node token create")
+    assert raised.group_contains(SessionRefused, match="token is refused .who are you.")
 
 
 async def test_two_daemons_of_one_node_do_not_meet(

@@ -42,7 +42,7 @@ def test_only_health_is_open_to_anyone() -> None:
 
 def test_daemons_and_users_have_apart_apis() -> None:
     for method, access in ACCESS.items():
-        of_daemons = access in (Access.NODE, Access.NODE_OR_JOB)
+        of_daemons = access in (Access.NODE, Access.DAEMON, Access.NODE_OR_JOB)
         assert of_daemons == method.startswith("/riseml.v1.DaemonService/")
 
 

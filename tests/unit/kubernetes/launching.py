@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any
 
 from controlplane.domain.effects import SessionOpened, StartAttempt
 from controlplane.domain.events import AttemptReported, Event, NodeConnected
-from controlplane.domain.model import AttemptOrder, AttemptReport, GpuShare, Peer
+from controlplane.domain.model import AttemptOrder, AttemptReport, Gpu, GpuShare, Peer
+from controlplane.freshness import Freshness
 from controlplane.launch.kubernetes.http_api import KubernetesApi
 from controlplane.launch.kubernetes.launcher import KubernetesLauncher, Surroundings
+from controlplane.launch.kubernetes.observers import Observers
 from controlplane.launch.kubernetes.settings import read_settings
 from riseml.spec.ids import parse_attempt_id
 from tests.unit.kubernetes.fake_api import FakeApi
@@ -94,9 +96,17 @@ class FakeFacts:
         self.over: set[str] = set()
         self.stops: set[str] = set()
         self.epochs: dict[str, int] = {}
+        self.known_gpus: dict[str, Sequence[Gpu]] = {}
+        self.late: set[str] = set()
 
     def node_epoch(self, node_name: str) -> int:
         return self.epochs.get(node_name, 0)
+
+    def gpus(self, node_name: str) -> Sequence[Gpu]:
+        return self.known_gpus.get(node_name, ())
+
+    def telemetry_late(self, node_name: str) -> bool:
+        return node_name in self.late
 
     def held_gpus(self, node_name: str) -> Collection[str]:
         return ()
@@ -178,7 +188,11 @@ class Launching:
         self._task: asyncio.Task[None] | None = None
 
     def _launcher(self) -> KubernetesLauncher:
-        return KubernetesLauncher(self._settings, CLUSTER, clock=self.clock, monotonic=self.clock)
+        self.freshness = Freshness(late_seconds=10.0)
+        self.observers = Observers(self.freshness)
+        return KubernetesLauncher(
+            self._settings, CLUSTER, self.observers, clock=self.clock, monotonic=self.clock
+        )
 
     def renew(self, node_name: str, now: float) -> None:
         self.leases[node_name] = now

@@ -9,7 +9,7 @@ import pytest
 
 from controlplane.core.gpu_words import unusable_reason
 from controlplane.domain.model import GpuHealthName, NodeInventory
-from controlplane.launch.kubernetes.node_state import is_ours, is_ready, read_node
+from controlplane.launch.kubernetes.node_state import NodePods, is_ours, is_ready, read_node
 from controlplane.launch.kubernetes.quantities import parse_quantity, quantity_or
 from controlplane.launch.kubernetes.settings import read_settings
 from tests.unit.kubernetes.launching import node
@@ -29,7 +29,7 @@ def settings(**more: Any) -> Any:
 
 
 def read(found: Json, *foreign: Json, held: tuple[str, ...] = (), **more: Any) -> NodeInventory:
-    return read_node(found, foreign, held, settings(**more))
+    return read_node(found, NodePods(foreign), held, settings(**more))
 
 
 def foreign(*containers: Json, init: tuple[Json, ...] = (), phase: str = "Running") -> Json:
@@ -164,7 +164,8 @@ def test_a_node_takes_only_so_many_pods() -> None:
     few["status"]["allocatable"] = {**few["status"]["allocatable"], "pods": "3"}
 
     def closed(own: int) -> str:
-        return read_node(few, [foreign(asks())], (), settings(), own_pods=own).unschedulable
+        pods = NodePods([foreign(asks())], {("jobs", str(n)): f"ana.{n}" for n in range(own)})
+        return read_node(few, pods, (), settings()).unschedulable
 
     assert closed(1) == ""
     assert "3 pods" in closed(2)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from controlplane.launch.kubernetes.http_api import KubernetesApi
 from controlplane.launch.kubernetes.log_position import read_tail
+from controlplane.launch.kubernetes.log_sources import ApiLogs, ContainerLog
 from controlplane.launch.kubernetes.pod_logs import (
     InstallSplit,
     LogEnd,
@@ -32,7 +33,7 @@ class Archived:
         self.server = server
         self.log = FakeLog()
         self.data = b""
-        self.ended = False
+        self.container = ContainerLog("n1", NAMESPACE, "a", "uid-of-a", "job")
         self.pauses: list[float] = []
         self._grown = asyncio.Event()
         self.on_pause: Callable[[], None] = lambda: None
@@ -54,17 +55,14 @@ class Archived:
         self.server.logs["a", "job"] = self.log
 
     def end(self) -> None:
-        self.ended = True
+        self.container.ended.set()
         self.log.end()
 
     def follower(self, api: KubernetesApi) -> PodLogFollower:
         return PodLogFollower(
-            api,
-            NAMESPACE,
-            "a",
-            "job",
+            ApiLogs(api),
+            self.container,
             self.append,
-            container_ended=lambda: self.ended,
             sleep=self.sleep,
             rng=random.Random(1),
         )
@@ -123,7 +121,7 @@ async def test_it_waits_until_the_container_has_started(
 async def test_a_container_that_never_started_has_an_empty_log(
     archived: Archived, api: KubernetesApi
 ) -> None:
-    archived.ended = True
+    archived.container.ended.set()
     end = await archived.follower(api).follow()
     assert end.appended_bytes == 0
     assert "ContainerCreating" in end.missing
@@ -154,7 +152,7 @@ async def test_it_says_what_is_missing_when_the_rest_cannot_be_read(
     await archived.until_holds(b"one\n")
     for _ in range(20):
         archived.server.fail("log", 500, message="the node does not answer")
-    archived.ended = True
+    archived.container.ended.set()
     archived.log.cut_streams()
     assert await following == LogEnd(len(archived.data), "the node does not answer")
     assert len(archived.pauses) == 8
@@ -169,12 +167,9 @@ async def test_a_kubelet_that_knows_no_pods_yet_is_asked_again(
     archived.end()
     archived.server.fail("log", 404, reason="NotFound", message="no such resource")
     follower = PodLogFollower(
-        api,
-        NAMESPACE,
-        "a",
-        "job",
+        ApiLogs(api),
+        archived.container,
         archived.append,
-        container_ended=lambda: True,
         pod_gone=lambda: gone,
         sleep=archived.sleep,
     )
@@ -208,12 +203,9 @@ async def test_a_new_follower_goes_on_where_the_archive_ends(
     tail = read_tail(lambda at, length: archived.data[at : at + length], len(archived.data))
     archived.end()
     follower = PodLogFollower(
-        api,
-        NAMESPACE,
-        "a",
-        "job",
+        ApiLogs(api),
+        archived.container,
         mending(archived.append, tail.broken),
-        container_ended=lambda: True,
         position=tail.position,
     )
     await follower.follow()
@@ -229,7 +221,7 @@ async def test_what_the_archive_refuses_ends_the_follower(
     async def full(_: bytes) -> None:
         raise OSError("no space")
 
-    follower = PodLogFollower(api, NAMESPACE, "a", "job", full, container_ended=lambda: False)
+    follower = PodLogFollower(ApiLogs(api), archived.container, full)
     with pytest.raises(OSError, match="no space"):
         await follower.follow()
 

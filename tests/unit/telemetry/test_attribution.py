@@ -13,6 +13,7 @@ from noded.telemetry.attribution import (
     Attribution,
     attempt_in_cgroup,
     attempt_in_environment,
+    pod_in_cgroup,
     user_name,
 )
 from noded.telemetry.host import (
@@ -44,6 +45,67 @@ V1 = f"5:memory:/riseml/{ATTEMPT}\n3:cpuacct:/riseml/{ATTEMPT}\n1:name=systemd:/
 )
 def test_the_cgroup_names_the_attempt(text: str, attempt_id: str | None) -> None:
     assert attempt_in_cgroup(text) == attempt_id
+
+
+UID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+@pytest.mark.parametrize(
+    ("text", "uid"),
+    [
+        (f"0::/kubepods/burstable/pod{UID}/1234abcd\n", UID),
+        (f"4:memory:/kubepods/pod{UID}\n", UID),
+        (
+            "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod"
+            f"{UID.replace('-', '_')}.slice/cri-containerd-1234.scope\n",
+            UID,
+        ),
+        # As it looks from a cgroup namespace beside it.
+        (f"0::/../../pod{UID}/1234abcd\n", UID),
+        ("0::/system.slice/podman.service\n", ""),
+        (f"0::/kubepods/spod{UID}x\n", ""),
+    ],
+)
+def test_the_cgroup_names_the_pod(text: str, uid: str) -> None:
+    assert pod_in_cgroup(text) == uid
+
+
+def test_processes_of_a_pod_are_those_of_its_attempt(tmp_path: Path) -> None:
+    for pid, uid in ((1, UID), (2, UID.replace("0f", "1f"))):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "cgroup").write_text(f"0::/kubepods/burstable/pod{uid}/c\n")
+    found = Attribution([LiveAttempt(ATTEMPT, 0, pod_uid=UID)], proc=tmp_path)
+    assert found.attempt_of(1) == ATTEMPT
+    assert found.attempt_of(2) is None
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        f"kubepods/burstable/pod{UID}",
+        f"kubepods.slice/kubepods-pod{UID.replace('-', '_')}.slice",
+    ],
+)
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_pod_is_measured_by_its_cgroup(tmp_path: Path, folder: str, version: int) -> None:
+    attempts = [LiveAttempt(ATTEMPT, 0, pod_uid=UID)]
+    reader = AttemptReader(cgroups=tmp_path)
+    assert reader.read(attempts, 1.0) == ()
+    files = {
+        1: {"cpuacct": ("cpuacct.usage", "{}000000000"), "memory": ("memory.usage_in_bytes", "7")},
+        2: {"": ("cpu.stat", "usage_usec {}000000\nuser_usec 1\n"), ".": ("memory.current", "7")},
+    }[version]
+
+    def used(seconds: int) -> None:
+        for tree, (name, content) in files.items():
+            (tmp_path / tree / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / tree / folder / name).write_text(content.format(seconds))
+
+    used(3)
+    reader.read(attempts, 10.0)
+    used(5)
+    (sample,) = reader.read(attempts, 12.0)
+    assert (sample.attempt_id, sample.cpu_percent, sample.memory_bytes) == (ATTEMPT, 100.0, 7)
 
 
 def test_the_environment_is_believed_only_for_attempts_that_run_here() -> None:

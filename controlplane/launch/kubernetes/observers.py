@@ -1,0 +1,220 @@
+"""The daemons that observe the nodes of the cluster: what each said last, and what is asked of it.
+
+A node needs none: without one its GPUs have no names and logs come through the Kubernetes API. But
+a node of which a daemon once told GPUs has to be told of again and again, or nobody knows how they
+are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from controlplane.launch.kubernetes.api import Unavailable
+from controlplane.launch.kubernetes.log_sources import ContainerLog
+from controlplane.launch.kubernetes.node_gpus import Devices
+from controlplane.launch.kubernetes.ports import Freshness
+from controlplane.launch.outbox import Heard, Outbox
+
+BEGIN_SECONDS: Final = 10.0
+"""A daemon has so long to begin with a log."""
+_HELD_CHUNKS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PodsHere:
+    """Attempt ids of all our pods on the node that have not ended, by the uid of their pod."""
+
+    attempts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class FollowLog:
+    """Asks for a container's log."""
+
+    reading_id: str
+    log: ContainerLog
+    since_time: str
+    """RFC 3339; empty: from the beginning."""
+    follow: bool
+
+
+ObserverOutbox: TypeAlias = Outbox[PodsHere | FollowLog | Heard]
+
+
+class Reading:
+    """A log on its way from a daemon to the archive. Bounded: who writes waits for who reads."""
+
+    def __init__(self, node_name: str) -> None:
+        self.node_name = node_name
+        self.closed = asyncio.Event()
+        """Nobody reads any more."""
+        self._chunks: asyncio.Queue[bytes] = asyncio.Queue(_HELD_CHUNKS)
+        self._over = asyncio.Event()
+        self._error = ""
+
+    async def put(self, chunk: bytes) -> None:
+        """Returns when there is room. After `closed` nothing of it matters."""
+        await self._chunks.put(chunk)
+
+    def end(self, error: str = "") -> None:
+        """Nothing follows; `error`: although there may be more."""
+        self._error = error
+        self._over.set()
+
+    async def chunks(self, enough: asyncio.Event) -> AsyncIterator[bytes]:
+        """What comes, until it is over or there is `enough`. Raises Unavailable."""
+        begin = asyncio.get_running_loop().time() + BEGIN_SECONDS
+        begun = False
+        stops = [asyncio.create_task(event.wait()) for event in (self._over, enough)]
+        try:
+            while True:
+                if self._chunks.empty():
+                    if self._over.is_set() or enough.is_set():
+                        break
+                    wait = None if begun else begin - asyncio.get_running_loop().time()
+                    get = asyncio.create_task(self._chunks.get())
+                    try:
+                        done, _ = await asyncio.wait(
+                            {get, *stops}, timeout=wait, return_when=asyncio.FIRST_COMPLETED
+                        )
+                    finally:
+                        got = get.result() if get.done() and not get.cancelled() else None
+                        get.cancel()
+                    if got is None:
+                        if not done:
+                            raise Unavailable(0, "Silent", "the daemon did not begin with the log")
+                        continue
+                else:
+                    got = self._chunks.get_nowait()
+                begun = True
+                yield got
+            if self._over.is_set() and self._error:
+                raise Unavailable(0, "Daemon", self._error)
+        finally:
+            for stop in stops:
+                stop.cancel()
+
+    def close(self) -> None:
+        """The reader has left."""
+        self.closed.set()
+
+
+@dataclass(slots=True)
+class _Observed:
+    """One node."""
+
+    outbox: ObserverOutbox | None = None
+    devices: Devices | None = None
+    attempts: Mapping[str, str] | None = None
+    attached: asyncio.Event | None = None
+    """Of those who read logs without a daemon until there is one."""
+
+
+class Observers:
+    """By node. Times are monotonic seconds."""
+
+    def __init__(self, freshness: Freshness) -> None:
+        self._freshness = freshness
+        self._nodes: dict[str, _Observed] = {}
+        self._readings: dict[str, Reading] = {}
+        self.on_said: Callable[[str], None] = lambda node_name: None
+        """Is called with the node of which a daemon said something new."""
+
+    # ------------------------------------------------------------------- from their sessions
+    def attach(self, node_name: str) -> ObserverOutbox:
+        """A daemon has a session now; an older one of the node is closed."""
+        node = self._node(node_name)
+        if node.outbox is not None:
+            node.outbox.close()
+        outbox = node.outbox = Outbox()
+        if node.attempts is not None:
+            outbox.put(PodsHere(node.attempts))
+        if node.attached is not None:
+            node.attached.set()
+            node.attached = None
+        return outbox
+
+    def detach(self, node_name: str, outbox: ObserverOutbox) -> None:
+        """A session has ended. What it said stands until it is late."""
+        outbox.close()
+        node = self._node(node_name)
+        if node.outbox is outbox:
+            node.outbox = None
+            for reading in list(self._readings.values()):
+                if reading.node_name == node_name:
+                    reading.end(f"the daemon of node {node_name} is gone")
+
+    def said(self, node_name: str, devices: Devices, now: float) -> None:
+        """What there is on the node, by its daemon's word."""
+        node = self._node(node_name)
+        if devices.gpus and (node.devices is None or not node.devices.gpus):
+            self._freshness.connected(node_name, False, now)
+        if node.devices != devices:
+            node.devices = devices
+            self.on_said(node_name)
+
+    def reading(self, reading_id: str, node_name: str) -> Reading | None:
+        """The reading that a daemon brings the log for; None: nobody waits for it."""
+        reading = self._readings.get(reading_id)
+        return reading if reading is not None and reading.node_name == node_name else None
+
+    # --------------------------------------------------------------------- from the launcher
+    def devices(self, node_name: str) -> Devices | None:
+        """What its daemon said last; None: there was none since we started."""
+        return self._node(node_name).devices
+
+    def connected(self, node_name: str) -> bool:
+        return self._node(node_name).outbox is not None
+
+    def attached(self, node_name: str) -> asyncio.Event:
+        """Is set once the node has a daemon."""
+        node = self._node(node_name)
+        if node.attached is None:
+            node.attached = asyncio.Event()
+            if node.outbox is not None:
+                node.attached.set()
+        return node.attached
+
+    def pods(self, node_name: str, attempts: Mapping[str, str]) -> None:
+        """Our pods there; the daemon is told when they are others."""
+        node = self._node(node_name)
+        if node.attempts != attempts:
+            node.attempts = attempts
+            if node.outbox is not None:
+                node.outbox.put(PodsHere(attempts))
+
+    def opened(self, node_name: str, late: bool, now: float) -> None:
+        """The node is ready, and a daemon tells or told of its GPUs: samples are expected."""
+        self._freshness.connected(node_name, late, now)
+
+    def ended(self, node_name: str) -> None:
+        """The node is not ready any more: nothing is expected."""
+        self._freshness.disconnected(node_name)
+
+    @asynccontextmanager
+    async def read_log(
+        self, log: ContainerLog, since_time: str, *, to_end: bool
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A container's log in the form of the API, by the daemon of its node. With `to_end` to
+        where it ends now, else until the container has ended. Raises Unavailable."""
+        outbox = self._node(log.node_name).outbox
+        if outbox is None:
+            raise Unavailable(0, "Daemon", f"there is no daemon on node {log.node_name}")
+        reading = Reading(log.node_name)
+        reading_id = secrets.token_hex(16)
+        self._readings[reading_id] = reading
+        outbox.put(FollowLog(reading_id, log, since_time, follow=not to_end))
+        never = asyncio.Event()
+        try:
+            yield reading.chunks(never if to_end else log.ended)
+        finally:
+            del self._readings[reading_id]
+            reading.close()
+
+    def _node(self, node_name: str) -> _Observed:
+        return self._nodes.setdefault(node_name, _Observed())
