@@ -163,7 +163,8 @@ async def _serve(settings: config.Config) -> None:
     store = open_store(settings.store_url)
     daemons = DaemonLauncher()
     freshness = Freshness(settings.late_seconds)
-    observers = Observers(freshness)
+    pods = settings.kubernetes
+    observers = Observers(freshness, expected=pods is not None and bool(pods.daemon_account))
     accounts: DaemonIdentities | None = None
     launcher: DaemonLauncher | KubernetesLauncher = daemons
     if settings.kubernetes is not None:

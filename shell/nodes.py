@@ -52,11 +52,16 @@ def gpu_place(gpu: node_pb2.Gpu) -> str:
 
 
 def foreign_use(gpu: node_pb2.Gpu) -> str:
-    """Who else uses it: ``3.1Gi: 812 (ana), 4711 (eve)``; empty when nobody does."""
+    """Who else uses it: ``3.1Gi: 812 (ana), 4711 (eve)``, ``80Gi: pod team/notebook``; empty when
+    nobody does."""
     if not gpu.foreign_memory_bytes:
         return ""
     held = format_memory(gpu.foreign_memory_bytes)
-    who = [f"{p.pid} ({p.user_name or 'unknown user'})" for p in gpu.foreign_processes]
+    # A pod is named as a whole, without a process.
+    who = [
+        f"{p.pid} ({p.user_name or 'unknown user'})" if p.pid else p.user_name
+        for p in gpu.foreign_processes
+    ]
     return f"{held}: {', '.join(who)}" if who else held
 
 

@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from controlplane.domain.errors import NotFound
-from controlplane.launch.kubernetes.observers import Observers, Reading
+from controlplane.launch.kubernetes.api import Unavailable
+from controlplane.launch.kubernetes.observers import DaemonGone, Observers, Reading
 from riseml.v1 import daemon_service_pb2 as pb
-
-BROKEN = "the daemon broke off in the midst of the log"
 
 
 class ContainerLogs:
@@ -53,16 +52,16 @@ async def _pump(
     following: AsyncIterator[pb.ShipContainerLogRequest],
     reading: Reading,
 ) -> None:
-    error = BROKEN
+    error: Unavailable | None = DaemonGone(0, "Daemon", "it broke off in the midst of the log")
     try:
         request: pb.ShipContainerLogRequest | None = first
         while request is not None:
             if request.error:
-                error = request.error
+                error = Unavailable(0, "Daemon", request.error)
                 return
             if request.data:
                 await reading.put(request.data)
             request = await anext(following, None)
-        error = ""
+        error = None
     finally:
         reading.end(error)

@@ -54,6 +54,7 @@ def devices(message: daemon_pb2.NodeInventory) -> Devices:
             holder.gpu_uuid: (holder.namespace, holder.pod_name)
             for holder in message.devices.holders
         },
+        notes=tuple(message.capabilities.notes),
     )
 
 

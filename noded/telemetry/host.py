@@ -17,7 +17,7 @@ import psutil
 
 from noded.telemetry.attribution import PROC, attempt_in_cgroup
 from noded.telemetry.model import AttemptSample, HostSample, LiveAttempt
-from noded.telemetry.pod_usage import usage_of_pod
+from noded.telemetry.pod_usage import PodUsage
 from noded.telemetry.usage import Usage, number, usage_seconds
 from noded.telemetry.usage import text as text_of
 
@@ -102,6 +102,7 @@ class AttemptReader:
     def __init__(self, proc: Path = PROC, cgroups: Path = CGROUPS) -> None:
         self._proc = proc
         self._cgroups = cgroups
+        self._pods = PodUsage(cgroups)
         self._before: dict[str, tuple[float, float]] = {}
 
     def read(self, attempts: Sequence[LiveAttempt], now: float) -> tuple[AttemptSample, ...]:
@@ -112,7 +113,7 @@ class AttemptReader:
         for attempt in attempts:
             usage: Usage | None
             if attempt.pod_uid:
-                usage = usage_of_pod(self._cgroups, attempt.pod_uid)
+                usage = self._pods.read(attempt.pod_uid)
             elif not attempt.pid:
                 continue
             else:

@@ -110,7 +110,11 @@ def _gpu(node: node_pb2.Node, gpu: node_pb2.Gpu) -> str:
     parts.append(f"{gpu_health(gpu).lower()}{since}")
     if gpu.health_message or gpu.health_reason:
         parts.append(gpu.health_message or gpu.health_reason)
+    if gpu.withheld:
+        parts.append("not offered by the device plugin")
     parts += [f"{format_milli(a.milli)} to {a.attempt_id}" for a in used]
+    if used and gpu.pod:
+        parts.append(f"in pod {gpu.pod}")
     if foreign := foreign_use(gpu):
         parts.append(f"used by others: {foreign}")
     if place := gpu_place(gpu):

@@ -60,6 +60,10 @@ def info(context: Context, values: Values) -> int:
 
 def _show_gpus(context: Context, nodes: list[node_pb2.Node]) -> None:
     titles = ["NODE", "GPU", "MODEL", "MEMORY", "HEALTH", "GIVEN TO", "FOREIGN", "CLOSE TO", "UUID"]
+    # Only where the GPUs of pods are known.
+    with_pods = any(gpu.pod for node in nodes for gpu in node.gpus)
+    if with_pods:
+        titles.append("POD")
     rows = []
     for node in nodes:
         for gpu in node.gpus:
@@ -80,6 +84,7 @@ def _show_gpus(context: Context, nodes: list[node_pb2.Node]) -> None:
                     foreign_use(gpu),
                     gpu_place(gpu),
                     gpu.uuid,
+                    *([gpu.pod] if with_pods else []),
                 ]
             )
     show_rows(context, titles, rows, right=("GPU", "MEMORY"), empty="No node has a GPU.")

@@ -17,6 +17,7 @@ from kubernetes import client, config
 from tests.e2e.cluster.control import CONTROL, ask
 from tests.e2e.platform import PodCluster, pod_cluster
 from tests.e2e.pods import GPUS, Pods
+from tests.e2e.release import Installed, installed_release
 from tests.integration.cluster import wait_for
 
 
@@ -102,6 +103,13 @@ def platform(api: client.ApiClient, request: pytest.FixtureRequest) -> Iterator[
         request.config.getoption("--image-prefix"),
     ) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def installed(api: client.ApiClient, image_prefix: str) -> Iterator[Installed]:
+    """The chart, installed once for all tests."""
+    with installed_release(api, image_prefix) as made:
+        yield made
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from controlplane import config
+from noded.kubelet.settings import load as load_observer
 from tests.e2e.helm.build import build
 from tests.e2e.helm.chart import CHART, NAMESPACE, Chart, Manifest, Refused, one, pods
 
@@ -27,7 +28,13 @@ FILES = sorted(VALUES.glob("*.yaml"))
 VERSIONS = ("1.30.0", "1.37.0")
 
 # Values that Kubernetes defines, and which pass through whole.
-OF_KUBERNETES = ("resources", "affinity", "podSecurityContext", "securityContext")
+OF_KUBERNETES = (
+    "resources",
+    "noded.resources",
+    "affinity",
+    "podSecurityContext",
+    "securityContext",
+)
 
 every_values_file = pytest.mark.parametrize("values", FILES, ids=lambda file: file.stem)
 
@@ -68,12 +75,19 @@ def test_a_kubernetes_that_is_too_old_is_refused(chart: Chart) -> None:
 # ---- rights ---------------------------------------------------------------------------------
 
 
+def _control(manifests: list[Manifest]) -> list[Manifest]:
+    """Without what is of the daemons."""
+    component = "app.kubernetes.io/component"
+    return [m for m in manifests if m["metadata"].get("labels", {}).get(component) != "noded"]
+
+
 def _rights(manifests: list[Manifest]) -> Iterator[tuple[str, str, str]]:
     for manifest in manifests:
         if manifest["kind"] in ("Role", "ClusterRole"):
             for rule in manifest["rules"]:
-                assert set(rule) == {"apiGroups", "resources", "verbs"}
-                assert rule["apiGroups"] == [""]
+                assert set(rule) - {"resourceNames"} == {"apiGroups", "resources", "verbs"}
+                reviews = rule["resources"] == ["tokenreviews"]
+                assert rule["apiGroups"] == ["authentication.k8s.io" if reviews else ""]
                 for resource in rule["resources"]:
                     for verb in rule["verbs"]:
                         yield manifest["kind"], resource, verb
@@ -109,7 +123,7 @@ def test_no_right_is_a_wildcard_or_leads_to_more(chart: Chart, values: Path) -> 
 
 
 def test_the_role_is_in_the_jobs_namespace_and_its_subject_is_not(chart: Chart) -> None:
-    manifests = chart.render(None, "jobs.namespace=training")
+    manifests = _control(chart.render(None, "jobs.namespace=training"))
     assert one(manifests, "Role")["metadata"]["namespace"] == "training"
     binding = one(manifests, "RoleBinding")
     assert binding["metadata"]["namespace"] == "training"
@@ -118,7 +132,7 @@ def test_the_role_is_in_the_jobs_namespace_and_its_subject_is_not(chart: Chart) 
 
 
 def test_only_the_control_plane_gets_a_token_of_kubernetes(chart: Chart) -> None:
-    manifests = chart.render()
+    manifests = _control(chart.render())
     account = one(manifests, "ServiceAccount")
     assert account["automountServiceAccountToken"] is False
     pod = one(manifests, "Deployment")["spec"]["template"]["spec"]
@@ -148,16 +162,87 @@ def test_pods_fit_pod_security_restricted(chart: Chart, values: Path) -> None:
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 
+# ---- daemons --------------------------------------------------------------------------------
+
+
+def test_daemons_can_look_at_their_node_and_do_nothing_to_it(chart: Chart) -> None:
+    manifests = chart.render()
+    daemons = one(manifests, "DaemonSet")
+    pod = daemons["spec"]["template"]["spec"]
+    (namespace,) = [m for m in manifests if m["kind"] == "Namespace"]
+    assert namespace["metadata"]["name"] == daemons["metadata"]["namespace"] != NAMESPACE
+    label = "pod-security.kubernetes.io/enforce"
+    assert namespace["metadata"]["labels"][label] == "privileged"
+    assert pod["hostPID"] is True and "hostNetwork" not in pod
+    (container,) = pod["containers"]
+    security = container["securityContext"]
+    assert security["allowPrivilegeEscalation"] is False and "privileged" not in security
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    folders = {v["name"] for v in pod["volumes"] if "hostPath" in v}
+    assert folders == {"pod-logs", "pod-resources", "cgroup"}
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    assert all(mounts[name]["readOnly"] is True for name in folders)
+
+
+def test_daemons_have_no_right_and_the_control_plane_knows_their_account(chart: Chart) -> None:
+    manifests = chart.render()
+    daemons = one(manifests, "DaemonSet")
+    account = daemons["spec"]["template"]["spec"]["serviceAccountName"]
+    assert daemons["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+    where = daemons["metadata"]["namespace"]
+    assert one(manifests, "ServiceAccount", account)["metadata"]["namespace"] == where
+    for manifest in manifests:
+        for subject in manifest.get("subjects", ()):
+            assert subject["name"] != account
+    table = _settings(manifests)["kubernetes"]
+    assert table["daemon_account"] == f"{where}:{account}"
+    authority = one(manifests, "ConfigMap", "riseml-ca")
+    assert table["ca_config_map"] == f"{where}/{authority['metadata']['name']}"
+    assert "data" not in authority
+    (rule,) = one(manifests, "Role", "riseml-ca")["rules"]
+    assert (rule["resourceNames"], rule["verbs"]) == (["riseml-ca"], ["patch"])
+    # Tokens are made out to the name by which the control plane is known.
+    (volume,) = [
+        v for v in daemons["spec"]["template"]["spec"]["volumes"] if v["name"] == "identity"
+    ]
+    token = volume["projected"]["sources"][0]["serviceAccountToken"]
+    assert token["audience"] == table["control_plane_address"].rpartition(":")[0]
+
+
+def test_the_daemons_options_are_known(chart: Chart) -> None:
+    (container,) = one(chart.render(), "DaemonSet")["spec"]["template"]["spec"]["containers"]
+    settings = load_observer(container["args"], {"RISEML_NODE_NAME": "n1"})
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {str(settings.pod_logs), str(settings.cgroups)} <= mounts
+    assert str(settings.pod_resources.parent) in mounts
+
+
+def test_without_daemons_nothing_is_left_of_them(chart: Chart) -> None:
+    manifests = chart.render(None, "noded.enabled=false")
+    assert _control(manifests) == manifests
+    assert not {"daemon_account", "ca_config_map"} & _settings(manifests)["kubernetes"].keys()
+    assert ("ClusterRole", "tokenreviews", "create") not in set(_rights(manifests))
+
+
+def test_daemons_run_where_jobs_may(chart: Chart) -> None:
+    manifests = chart.render(VALUES / "everything.yaml")
+    pod = one(manifests, "DaemonSet")["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true", "observed": "yes"}
+    assert pod["tolerations"] == [{"operator": "Exists"}]
+    assert pod["runtimeClassName"] == "nvidia"
+
+
 # ---- configuration --------------------------------------------------------------------------
 
 
 def _settings(manifests: list[Manifest]) -> dict[str, Any]:
-    return tomllib.loads(one(manifests, "ConfigMap")["data"]["controlplane.toml"])
+    return tomllib.loads(one(_control(manifests), "ConfigMap")["data"]["controlplane.toml"])
 
 
 def _file_for_the_control_plane(manifests: list[Manifest], path: Path) -> Path:
     """Its top-level settings: the launcher's table is read by the launcher."""
-    text: str = one(manifests, "ConfigMap")["data"]["controlplane.toml"]
+    text: str = one(_control(manifests), "ConfigMap")["data"]["controlplane.toml"]
     path.write_text(text.partition("\n[kubernetes]")[0])
     return path
 
@@ -222,6 +307,8 @@ def test_every_value_arrives_in_the_launchers_table(chart: Chart) -> None:
         "pod_security": "privileged",
         "run_as_user": 1_000_660_000,
         "scheduling": "gates",
+        "daemon_account": "observers:ml-noded",
+        "ca_config_map": "observers/ml-ca",
         "framework_images": {
             "pytorch": "pytorch/pytorch:{version}",
             "jax": "registry.example.org:5000/ml/jax:{version}",
@@ -311,7 +398,9 @@ def test_a_network_policy_lets_in_jobs_and_the_test(chart: Chart) -> None:
     (ingress,) = policy["ingress"]
     selected = [peer["podSelector"]["matchLabels"] for peer in ingress["from"][1:]]
     assert selected[0] == {"app.kubernetes.io/name": "riseml-job"}
-    assert selected[1].items() <= one(manifests, "Pod")["metadata"]["labels"].items()
+    daemon = one(manifests, "DaemonSet")["spec"]["template"]["metadata"]["labels"]
+    assert selected[1].items() <= daemon.items()
+    assert selected[2].items() <= one(manifests, "Pod")["metadata"]["labels"].items()
     ports = [port["port"] for rule in policy["egress"] for port in rule["ports"]]
     assert ports == [53, 53, 443, 6443, 6432]
     labels = one(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
@@ -353,6 +442,8 @@ def test_a_network_policy_lets_out_to_every_host_of_the_database(
         (("serviceAccount.create=false",), "name the account in serviceAccount.name"),
         (("jobs.createNamespace=true",), "helm makes that with --create-namespace"),
         (("jobs.data.hostPath=/mnt",), "at level privileged only"),
+        (("noded.namespace=ml-platform",), "noded.namespace is the namespace of the control"),
+        (("noded.podLogs=logs",), "'/noded/podLogs'"),
         (("jobs.output.size=1Gi", "jobs.output.existingClaim=out"), "jobs.output: give one of"),
     ],
     ids=lambda value: value[0].partition("=")[0] if isinstance(value, tuple) else "",

@@ -59,7 +59,7 @@ class Node:
     """A control plane's end and a daemon's end, in one process."""
 
     def __init__(self, pod_logs: Path) -> None:
-        self.observers = Observers(_NoFreshness())
+        self.observers = Observers(_NoFreshness(), expected=True)
         self.log = ContainerLog(NODE, "jobs", "ana-1-train-1-1", UID, "job")
         self.folder = pod_logs / f"jobs_ana-1-train-1-1_{UID}" / "job"
         self.folder.mkdir(parents=True)

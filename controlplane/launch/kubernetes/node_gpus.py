@@ -32,6 +32,8 @@ class Devices:
     """UUIDs that the device plugin offers, held or not."""
     holders: Mapping[str, PodKey] = field(default_factory=dict)
     """By UUID: the pods that the kubelet gave GPUs to; ended ones may be among them."""
+    notes: tuple[str, ...] = ()
+    """What it cannot tell, in sentences for people."""
 
 
 @dataclass(frozen=True, slots=True)

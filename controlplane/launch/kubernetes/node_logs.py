@@ -9,7 +9,7 @@ from typing import Final
 
 from controlplane.launch.kubernetes.api import Api, ApiError
 from controlplane.launch.kubernetes.log_sources import ApiLogs, ContainerLog
-from controlplane.launch.kubernetes.observers import Observers
+from controlplane.launch.kubernetes.observers import DaemonGone, Observers
 
 WITHOUT_DAEMON_SECONDS: Final = 30.0
 """After a daemon could not read a log, the API is asked for so long."""
@@ -28,14 +28,17 @@ class NodeLogs:
     async def read(
         self, log: ContainerLog, since_time: str, *, to_end: bool
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        now = asyncio.get_running_loop().time()
-        avoided = self._unreadable.get(log.pod_uid, 0.0) > now
-        if self._observers.connected(log.node_name) and not avoided:
+        loop = asyncio.get_running_loop()
+        avoided = self._unreadable.get(log.pod_uid, 0.0) > loop.time()
+        if not avoided and await self._observers.arrival(log.node_name):
             try:
                 async with self._observers.read_log(log, since_time, to_end=to_end) as chunks:
                     yield chunks
+            except DaemonGone:
+                # What it did not read the API may have forgotten: it is waited for.
+                raise
             except ApiError:
-                self._unreadable[log.pod_uid] = now + WITHOUT_DAEMON_SECONDS
+                self._unreadable[log.pod_uid] = loop.time() + WITHOUT_DAEMON_SECONDS
                 raise
             return
         never = asyncio.Event()

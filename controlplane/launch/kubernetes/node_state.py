@@ -71,18 +71,21 @@ def read_node(
     foreign = [pod for pod in pods.foreign if not _over(pod)]
     free_cpus = _allocatable(node, "cpu") - _sum(foreign, "cpu")
     free_memory = _allocatable(node, "memory") - _sum(foreign, "memory")
+    gpus = _gpus(node, name, _holding(foreign, pods, held_gpus), devices)
     return NodeInventory(
         node_name=name,
         boot_id=text(node, "status", "nodeInfo", "bootID"),
         daemon_version=f"kubelet {text(node, 'status', 'nodeInfo', 'kubeletVersion')}".strip(),
         cpu_milli=max(0, int(free_cpus * 1000)),
         memory_bytes=max(0, int(free_memory)),
-        gpus=_gpus(node, name, _holding(foreign, pods, held_gpus), devices),
+        gpus=gpus,
         labels=tuple(sorted((str(k), str(v)) for k, v in _labels(node).items())),
         capabilities=NodeCapabilities(
             isolates_users=True,
             limits="kubernetes",
             output_root="local" if settings.output_volume is None else "shared",
+            # That there is no driver is worth a word only where there are GPUs.
+            notes=devices.notes if devices is not None and gpus else (),
             runs_images=True,
             whole_gpus=True,
             pod_network=True,

@@ -22,6 +22,9 @@ from controlplane.launch.outbox import Heard, Outbox
 
 BEGIN_SECONDS: Final = 10.0
 """A daemon has so long to begin with a log."""
+ARRIVE_SECONDS: Final = 15.0
+"""A daemon that is expected has so long to come, or to come back, before logs are read without it:
+what was rotated away meanwhile it alone can read."""
 _HELD_CHUNKS: Final = 4
 
 
@@ -46,6 +49,10 @@ class FollowLog:
 ObserverOutbox: TypeAlias = Outbox[PodsHere | FollowLog | Heard]
 
 
+class DaemonGone(Unavailable):
+    """The session of the daemon ended in the midst of a log: there is more, and it may be back."""
+
+
 class Reading:
     """A log on its way from a daemon to the archive. Bounded: who writes waits for who reads."""
 
@@ -55,16 +62,17 @@ class Reading:
         """Nobody reads any more."""
         self._chunks: asyncio.Queue[bytes] = asyncio.Queue(_HELD_CHUNKS)
         self._over = asyncio.Event()
-        self._error = ""
+        self._error: Unavailable | None = None
 
     async def put(self, chunk: bytes) -> None:
         """Returns when there is room. After `closed` nothing of it matters."""
         await self._chunks.put(chunk)
 
-    def end(self, error: str = "") -> None:
+    def end(self, error: Unavailable | None = None) -> None:
         """Nothing follows; `error`: although there may be more."""
-        self._error = error
-        self._over.set()
+        if not self._over.is_set():
+            self._error = error
+            self._over.set()
 
     async def chunks(self, enough: asyncio.Event) -> AsyncIterator[bytes]:
         """What comes, until it is over or there is `enough`. Raises Unavailable."""
@@ -87,14 +95,14 @@ class Reading:
                         get.cancel()
                     if got is None:
                         if not done:
-                            raise Unavailable(0, "Silent", "the daemon did not begin with the log")
+                            raise Unavailable(0, "Daemon", "it did not begin with the log")
                         continue
                 else:
                     got = self._chunks.get_nowait()
                 begun = True
                 yield got
-            if self._over.is_set() and self._error:
-                raise Unavailable(0, "Daemon", self._error)
+            if self._over.is_set() and self._error is not None:
+                raise self._error
         finally:
             for stop in stops:
                 stop.cancel()
@@ -112,14 +120,18 @@ class _Observed:
     devices: Devices | None = None
     attempts: Mapping[str, str] | None = None
     attached: asyncio.Event | None = None
-    """Of those who read logs without a daemon until there is one."""
+    """Of those who wait for a daemon, or read logs without one until there is."""
+    given_up: bool = False
+    """It was waited for in vain, and nobody waits again."""
 
 
 class Observers:
     """By node. Times are monotonic seconds."""
 
-    def __init__(self, freshness: Freshness) -> None:
+    def __init__(self, freshness: Freshness, *, expected: bool) -> None:
+        """`expected`: there is to be a daemon on every node."""
         self._freshness = freshness
+        self._expected = expected
         self._nodes: dict[str, _Observed] = {}
         self._readings: dict[str, Reading] = {}
         self.on_said: Callable[[str], None] = lambda node_name: None
@@ -134,6 +146,7 @@ class Observers:
         outbox = node.outbox = Outbox()
         if node.attempts is not None:
             outbox.put(PodsHere(node.attempts))
+        node.given_up = False
         if node.attached is not None:
             node.attached.set()
             node.attached = None
@@ -147,7 +160,7 @@ class Observers:
             node.outbox = None
             for reading in list(self._readings.values()):
                 if reading.node_name == node_name:
-                    reading.end(f"the daemon of node {node_name} is gone")
+                    reading.end(_gone(node_name))
 
     def said(self, node_name: str, devices: Devices, now: float) -> None:
         """What there is on the node, by its daemon's word."""
@@ -180,6 +193,17 @@ class Observers:
                 node.attached.set()
         return node.attached
 
+    async def arrival(self, node_name: str) -> bool:
+        """Whether the node has a daemon; one that is expected is waited for."""
+        node = self._node(node_name)
+        if node.outbox is None and self._expected and not node.given_up:
+            try:
+                async with asyncio.timeout(ARRIVE_SECONDS):
+                    await self.attached(node_name).wait()
+            except TimeoutError:
+                node.given_up = True
+        return node.outbox is not None
+
     def pods(self, node_name: str, attempts: Mapping[str, str]) -> None:
         """Our pods there; the daemon is told when they are others."""
         node = self._node(node_name)
@@ -204,7 +228,7 @@ class Observers:
         where it ends now, else until the container has ended. Raises Unavailable."""
         outbox = self._node(log.node_name).outbox
         if outbox is None:
-            raise Unavailable(0, "Daemon", f"there is no daemon on node {log.node_name}")
+            raise _gone(log.node_name)
         reading = Reading(log.node_name)
         reading_id = secrets.token_hex(16)
         self._readings[reading_id] = reading
@@ -218,3 +242,7 @@ class Observers:
 
     def _node(self, node_name: str) -> _Observed:
         return self._nodes.setdefault(node_name, _Observed())
+
+
+def _gone(node_name: str) -> DaemonGone:
+    return DaemonGone(0, "Daemon", f"the daemon of node {node_name} is gone")

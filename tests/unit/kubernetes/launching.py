@@ -189,7 +189,7 @@ class Launching:
 
     def _launcher(self) -> KubernetesLauncher:
         self.freshness = Freshness(late_seconds=10.0)
-        self.observers = Observers(self.freshness)
+        self.observers = Observers(self.freshness, expected=bool(self._settings.daemon_account))
         return KubernetesLauncher(
             self._settings, CLUSTER, self.observers, clock=self.clock, monotonic=self.clock
         )

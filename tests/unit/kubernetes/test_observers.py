@@ -16,7 +16,13 @@ from controlplane.launch.kubernetes.http_api import KubernetesApi
 from controlplane.launch.kubernetes.log_sources import ContainerLog
 from controlplane.launch.kubernetes.node_gpus import Devices
 from controlplane.launch.kubernetes.node_logs import NodeLogs
-from controlplane.launch.kubernetes.observers import FollowLog, Observers, PodsHere, Reading
+from controlplane.launch.kubernetes.observers import (
+    DaemonGone,
+    FollowLog,
+    Observers,
+    PodsHere,
+    Reading,
+)
 from controlplane.launch.kubernetes.ports import LogKind
 from tests.unit.kubernetes.fake_api import FakeApi, FakeLog
 from tests.unit.kubernetes.launching import NODE, Launching, launching, node, order, running
@@ -42,7 +48,7 @@ def told(*holders: tuple[str, str]) -> Devices:
 
 @pytest.fixture
 def observers() -> Observers:
-    return Observers(Freshness(late_seconds=10.0))
+    return Observers(Freshness(late_seconds=10.0), expected=False)
 
 
 # --- what they are told
@@ -222,6 +228,44 @@ async def test_the_api_is_read_until_there_is_a_daemon(
         assert await read_all(chunks) == b""
 
 
+@pytest.mark.parametrize("comes", [False, True])
+async def test_a_daemon_that_is_expected_is_waited_for_once(
+    server: FakeApi, api: KubernetesApi, monkeypatch: pytest.MonkeyPatch, comes: bool
+) -> None:
+    """It alone can read what was rotated away while we were not there."""
+    monkeypatch.setattr(module, "ARRIVE_SECONDS", 5.0 if comes else 0.05)
+    server.logs["a", "job"] = log = FakeLog()
+    log.write(START_NS, b"one")
+    log.end()
+    expecting = Observers(Freshness(late_seconds=10.0), expected=True)
+    source = NodeLogs(expecting, api)
+    if comes:
+        asyncio.get_running_loop().call_later(0.05, expecting.attach, NODE)
+    async with source.read(container(), "", to_end=True) as chunks:
+        if not comes:
+            assert await read_all(chunks) == LINE
+    assert bool(server.asked("log")) is not comes
+    monkeypatch.setattr(module, "ARRIVE_SECONDS", 3600.0)
+    if not comes:
+        async with source.read(container(), "", to_end=True) as chunks:
+            assert await read_all(chunks) == LINE
+
+
+async def test_a_daemon_that_goes_in_the_midst_is_waited_for(
+    server: FakeApi, api: KubernetesApi
+) -> None:
+    expecting = Observers(Freshness(late_seconds=10.0), expected=True)
+    source = NodeLogs(expecting, api)
+    outbox = expecting.attach(NODE)
+    with pytest.raises(DaemonGone):
+        async with source.read(container(), "", to_end=False) as chunks:
+            expecting.detach(NODE, outbox)
+            await read_all(chunks)
+    asyncio.get_running_loop().call_later(0.05, expecting.attach, NODE)
+    async with source.read(container(), "", to_end=False):
+        assert not server.asked("log")
+
+
 async def test_a_log_that_its_daemon_cannot_read_is_read_through_the_api(
     observers: Observers, server: FakeApi, api: KubernetesApi
 ) -> None:
@@ -234,7 +278,7 @@ async def test_a_log_that_its_daemon_cannot_read_is_read_through_the_api(
         async with source.read(container(), "", to_end=True) as chunks:
             reading = observers.reading((await asked(outbox)).reading_id, NODE)
             assert reading is not None
-            reading.end("no such folder")
+            reading.end(Unavailable(0, "Daemon", "no such folder"))
             await read_all(chunks)
     async with source.read(container(), "", to_end=True) as chunks:
         assert await read_all(chunks) == LINE

@@ -84,6 +84,8 @@ def test_processes_of_a_pod_are_those_of_its_attempt(tmp_path: Path) -> None:
     [
         f"kubepods/burstable/pod{UID}",
         f"kubepods.slice/kubepods-pod{UID.replace('-', '_')}.slice",
+        f"k.slice/k-kubepods.slice/k-kubepods-pod{UID.replace('-', '_')}.slice",
+        f"of-a-test/kubepods/besteffort/pod{UID}",
     ],
 )
 @pytest.mark.parametrize("version", [1, 2])

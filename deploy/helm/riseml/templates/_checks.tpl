@@ -16,6 +16,9 @@
 {{- if and .Values.jobs.createNamespace (eq (include "riseml.jobsNamespace" .) .Release.Namespace) -}}
 {{- fail "jobs.createNamespace is true, but jobs.namespace is the release's own namespace: helm makes that with --create-namespace, and its Pod Security label is set with kubectl." -}}
 {{- end -}}
+{{- if and .Values.noded.enabled (has (include "riseml.nodedNamespace" .) (list .Release.Namespace (include "riseml.jobsNamespace" .))) -}}
+{{- fail "noded.namespace is the namespace of the control plane or of jobs: it needs Pod Security's level privileged, which they should not have. Name another, or set noded.enabled to false." -}}
+{{- end -}}
 {{- range $role := list "data" "output" -}}
 {{- $volume := index $.Values.jobs $role -}}
 {{- if gt (len (compact (list $volume.size $volume.existingClaim $volume.hostPath))) 1 -}}

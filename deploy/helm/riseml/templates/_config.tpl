@@ -65,6 +65,10 @@ pod_security = {{ .Values.jobs.podSecurity | toJson }}
 run_as_user = {{ int64 .Values.jobs.runAsUser }}
 {{- end }}
 scheduling = {{ .Values.jobs.scheduling | toJson }}
+{{- if .Values.noded.enabled }}
+daemon_account = {{ printf "%s:%s" (include "riseml.nodedNamespace" .) (include "riseml.nodedName" .) | toJson }}
+ca_config_map = {{ printf "%s/%s" (include "riseml.nodedNamespace" .) (include "riseml.authorityName" .) | toJson }}
+{{- end }}
 {{- with .Values.jobs.frameworkImages }}
 
 [kubernetes.framework_images]
