@@ -177,7 +177,7 @@ def test_what_is_rotated_away_while_the_control_plane_is_gone_is_not_lost(
     installed.wait_state(number, "FINISHED", seconds=200)
     # Each line once, and nothing but those: said of it in a few words, for it is 50 MB.
     judge = (
-        f"riseml logs {number} | grep -v ' --> ' | sed 's/^1.train | //' > said;"
+        f"riseml logs {number} | grep -v ' --> ' | sed 's/^[0-9.]*train | //' > said;"
         "wc -l < said; sort -n said | uniq -d | wc -l; grep -cv '^[0-9]* x*$' said;"
         "sort -n said | tail -1; grep -v '^[0-9]* x*$' said | head -5"
     )
