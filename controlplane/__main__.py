@@ -254,7 +254,7 @@ async def _serve(settings: config.Config) -> None:
             settings.kubernetes,
             accounts,
             runtime,
-            RuntimeFacts(runtime, job_tokens, clock),
+            RuntimeFacts(runtime, store, job_tokens, clock),
             ArchiveSink(archive, writer, broker),
             leases,
             identity.ca_pem.decode() if identity else "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
@@ -22,12 +23,15 @@ from controlplane.logs.archive import Archive, Kind
 from controlplane.logs.broker import Broker
 from controlplane.logs.writer import ArchiveWriter
 from controlplane.runtime import Runtime
+from controlplane.store.protocol import Store
 from riseml.spec.configuration import render_configuration
-from riseml.spec.ids import parse_experiment_id
+from riseml.spec.ids import parse_attempt_id, parse_experiment_id
 from riseml.spec.model import Parameter
 
 TOKEN_SECONDS: Final = 7200.0
-"""A pod has so long to be given its node, to pull the images and to fetch its code."""
+"""A pod has at least so long to be given its node, to pull the images and to fetch its code."""
+TOKEN_STEP_SECONDS: Final = 3600.0
+"""Tokens of one attempt are the same for so long: who tries again makes nothing new."""
 FULL_DISK_SECONDS: Final = 1.0
 
 _KINDS: Final[Mapping[LogKind, Kind]] = {
@@ -39,8 +43,11 @@ _KINDS: Final[Mapping[LogKind, Kind]] = {
 class RuntimeFacts:
     """What the launcher asks about nodes and experiments; implements `Facts`."""
 
-    def __init__(self, runtime: Runtime, tokens: JobTokens, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, runtime: Runtime, store: Store, tokens: JobTokens, clock: Callable[[], float]
+    ) -> None:
         self._runtime = runtime
+        self._store = store
         self._tokens = tokens
         self._clock = clock
 
@@ -83,8 +90,18 @@ class RuntimeFacts:
             tuple(Parameter(name, value) for name, value in experiment.parameters),
         )
 
+    async def secret_values(self, attempt_id: str) -> tuple[str, ...]:
+        experiment_id = str(parse_attempt_id(attempt_id).job.experiment)
+        experiment = self._runtime.cluster.experiments.get(experiment_id)
+        if experiment is None:
+            experiment = await asyncio.to_thread(self._store.experiment, experiment_id)
+        if experiment is None:
+            return ()
+        return tuple(variable.value for variable in experiment.spec.env if variable.secret)
+
     def job_token(self, attempt_id: str) -> str:
-        return self._tokens.issue(attempt_id, self._clock() + TOKEN_SECONDS)
+        step = math.ceil((self._clock() + TOKEN_SECONDS) / TOKEN_STEP_SECONDS)
+        return self._tokens.issue(attempt_id, step * TOKEN_STEP_SECONDS)
 
 
 class ArchiveSink:

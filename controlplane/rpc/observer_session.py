@@ -106,5 +106,4 @@ class ObserverSessions:
     def _heard_of(self, node_name: str, inventory: daemon_pb2.NodeInventory) -> None:
         # Before the kubelet was asked nobody knows which GPUs it gives out.
         if inventory.HasField("devices"):
-            devices = convert_daemon.devices(inventory)
-            self._observers.said(node_name, devices, time.monotonic())
+            self._observers.said(node_name, convert_daemon.devices(inventory))

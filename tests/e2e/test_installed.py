@@ -33,7 +33,7 @@ def test_a_newcomers_first_steps(installed: Installed) -> None:
     said = installed.inside("sh", "-c", "cd project && riseml train")
     assert "learned 42" in said
     assert "FINISHED" in said
-    (number,) = re.findall(r"admin\.([0-9]+)", said)[:1]
+    (number,) = re.findall(r"([0-9]+)\.train", said)[:1]
     assert "FINISHED" in installed.inside("riseml", "status", "-a")
     assert "learned 42" in installed.inside("riseml", "logs", number)
     installed.inside(
@@ -62,6 +62,8 @@ def test_the_control_plane_has_the_rights_that_it_needs_and_no_more(installed: I
     assert may("list", "nodes") and may("list", "pods", "--all-namespaces")
     for words in (
         ("get", "secrets"),
+        ("patch", "secrets"),
+        ("list", "secrets"),
         ("create", "pods", "--subresource=exec"),
         ("delete", "nodes"),
         ("delete", "pods", "-n", "kube-system"),

@@ -213,6 +213,11 @@ def test_secrets_are_masked_in_the_log(platform: PodCluster) -> None:
 
     client = platform.client()
     secret = EnvVar("TOKEN", "hunter22$x", True)
-    experiment_id = submit(client, job('echo "token $TOKEN"; echo $TOKEN | wc -c', env=(secret,)))
+    run = 'echo "token $TOKEN"; echo $TOKEN | wc -c; sleep 2'
+    experiment_id = submit(client, job(run, env=(secret,)))
+    pod = platform.pod_of(f"{experiment_id}.train.1-1")
+    assert "hunter22" not in str(pod), "who may look at pods sees no secrets"
     finished(client, experiment_id)
     assert output(client, f"{experiment_id}.train.1-1") == b"token **********\n11\n"
+    core, namespace = platform.core, platform.namespace
+    wait_for(lambda: not core.list_namespaced_secret(namespace).items, "its Secret to be gone", 60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,12 @@ def run_with_code(client: Client, folder: Path, text: str) -> tuple[str, str]:
 
 
 def token_of(platform: PodCluster, attempt_id: str) -> str:
-    """As it stands in the pod."""
+    """As the pod gets it, from a Secret."""
     (code,) = platform.pod_of(attempt_id).spec.init_containers
-    return next(str(one.value) for one in code.env if one.name == "RISEML_TOKEN")
+    (variable,) = [one for one in code.env if one.name == "RISEML_TOKEN"]
+    key = variable.value_from.secret_key_ref
+    secret = platform.core.read_namespaced_secret(key.name, platform.namespace)
+    return base64.b64decode(secret.data[key.key]).decode()
 
 
 def fetch(channel: grpc.Channel, token: str, attempt_id: str, revision_id: str) -> grpc.StatusCode:

@@ -14,7 +14,7 @@ from tests.integration.cluster import Cluster
 class ScriptedDaemon:
     """One session of node `name`, open until `close`."""
 
-    def __init__(self, cluster: Cluster, name: str) -> None:
+    def __init__(self, cluster: Cluster, name: str, *, observes: bool = False) -> None:
         self.name = name
         self._said: queue.Queue[daemon_service_pb2.SessionRequest | None] = queue.Queue()
         self._channel = grpc.insecure_channel(cluster.address)
@@ -28,7 +28,7 @@ class ScriptedDaemon:
         inventory = daemon_pb2.NodeInventory(
             node_name=name, boot_id="boot", cpu_milli=4000, memory_bytes=8 << 30
         )
-        hello = daemon_service_pb2.Hello(inventory=inventory, epoch=1)
+        hello = daemon_service_pb2.Hello(inventory=inventory, epoch=1, observes=observes)
         self._said.put(daemon_service_pb2.SessionRequest(hello=hello))
         assert next(iter(self._call)).HasField("welcome")
 

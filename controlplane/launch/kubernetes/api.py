@@ -74,6 +74,7 @@ class Kind(enum.Enum):
     NODE = "nodes"
     CONFIG_MAP = "configmaps"
     SERVICE = "services"
+    SECRET = "secrets"
 
     @property
     def namespaced(self) -> bool:

@@ -9,6 +9,7 @@ from controlplane.domain.model import AttemptOrder
 from controlplane.launch.kubernetes import volumes
 from controlplane.launch.kubernetes.api import Object
 from controlplane.launch.kubernetes.command import job_command
+from controlplane.launch.kubernetes.job_secrets import JobSecret, token_key, variable_key
 from controlplane.launch.kubernetes.names import CODE_CONTAINER, GPU_RESOURCE, JOB_CONTAINER
 from controlplane.launch.kubernetes.security import container_security_context
 from controlplane.launch.kubernetes.settings import KubernetesSettings
@@ -32,7 +33,7 @@ def code_container(
     order: AttemptOrder,
     settings: KubernetesSettings,
     *,
-    token: str,
+    secret: JobSecret | None,
     ca_pem: str,
     configuration: str,
 ) -> Object:
@@ -46,9 +47,12 @@ def code_container(
     if order.revision_id:
         environment |= {
             "RISEML_CONTROL_PLANE": settings.control_plane_address,
-            "RISEML_TOKEN": token,
             "RISEML_CA_PEM": ca_pem,
         }
+    hidden: list[Object] = []
+    if order.revision_id and secret is not None:
+        reference = secret.reference(token_key(order.attempt_id))
+        hidden.append({"name": "RISEML_TOKEN", "valueFrom": reference})
     if configuration:
         environment["RISEML_CONFIGURATION"] = configuration
     if settings.output_volume is None:
@@ -61,7 +65,7 @@ def code_container(
         "image": settings.platform_image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["riseml-fetch-code"],
-        "env": _variables(environment),
+        "env": [*_variables(environment), *hidden],
         "resources": {"requests": _code_requests(order), "limits": {"memory": CODE_MEMORY}},
         "securityContext": container_security_context(settings),
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -77,7 +81,9 @@ def _code_requests(order: AttemptOrder) -> dict[str, str]:
     }
 
 
-def job_container(order: AttemptOrder, settings: KubernetesSettings) -> Object:
+def job_container(
+    order: AttemptOrder, settings: KubernetesSettings, secret: JobSecret | None
+) -> Object:
     """Runs the job. Raises NoImage."""
     return {
         "name": JOB_CONTAINER,
@@ -85,7 +91,7 @@ def job_container(order: AttemptOrder, settings: KubernetesSettings) -> Object:
         "imagePullPolicy": settings.image_pull_policy,
         "command": [_literal(word) for word in job_command(order)],
         "workingDir": volumes.CODE_DIR,
-        "env": _variables(job_variables(order)),
+        "env": _job_variables(order, secret),
         "resources": _resources(order),
         "securityContext": container_security_context(settings),
         # The last lines of a container that failed stand in its status, also when it is gone.
@@ -160,6 +166,18 @@ def job_variables(order: AttemptOrder) -> dict[str, str]:
     if wants_hostfile:
         own["RISEML_HOSTFILE_TEXT"] = mpi_hostfile(members)
     return {**_base_variables(order), **own, "RISEML_RUN_DIR": volumes.RUN_DIR}
+
+
+def _job_variables(order: AttemptOrder, secret: JobSecret | None) -> list[Object]:
+    """Secret ones by where their values stand, unless RiseML says another value anyway."""
+    own = dict(order.env)
+    environment = job_variables(order)
+    hidden: dict[str, Object] = {}
+    for name in order.secret_env_names:
+        if secret is not None and environment.get(name) == own.get(name):
+            del environment[name]
+            hidden[name] = {"name": name, "valueFrom": secret.reference(variable_key(name))}
+    return [*_variables(environment), *hidden.values()]
 
 
 def _base_variables(order: AttemptOrder) -> dict[str, str]:

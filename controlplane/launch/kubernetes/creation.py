@@ -7,6 +7,7 @@ behind a scheduling gate) until the last of the gang is there.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -23,6 +24,7 @@ from controlplane.launch.kubernetes.api import (
     Unavailable,
 )
 from controlplane.launch.kubernetes.containers import NoImage
+from controlplane.launch.kubernetes.job_secrets import JobSecret, job_secret, secret_manifest
 from controlplane.launch.kubernetes.manifest import (
     PodContext,
     owner_manifest,
@@ -75,9 +77,11 @@ class PodCreator:
         made: list[Object] = []
         try:
             if placed:
-                owner_uid = await self._owner(placed[0][0])
+                orders = [order for order, _ in placed]
+                owner_uid = await self._owner(orders[0])
+                secret = await self._secret(orders, owner_uid)
                 for order, node_name in placed:
-                    made.append(await self._pod(order, node_name, owner_uid))
+                    made.append(await self._pod(order, node_name, owner_uid, secret))
         except (NotNow, NotEver, NoImage):
             await self._discard([*existing, *made], discarded)
             raise
@@ -120,6 +124,19 @@ class PodCreator:
             )
         return uid
 
+    async def _secret(self, orders: Sequence[AttemptOrder], owner_uid: str) -> JobSecret | None:
+        tokens = {order.attempt_id: self._facts.job_token(order.attempt_id) for order in orders}
+        secret = job_secret(orders, tokens, self._cluster_id)
+        if secret is not None:
+            experiment_id = orders[0].experiment_id
+            body = secret_manifest(
+                secret, experiment_id, self._settings, self._cluster_id, owner_uid
+            )
+            # One of that name holds the same: it was made before a crash, or in vain.
+            with contextlib.suppress(Conflict):
+                await self._create(Kind.SECRET, body)
+        return secret
+
     async def _ensure(self, kind: Kind, body: Object) -> str:
         """The uid of an object that is the same whoever made it."""
         name = body["metadata"]["name"]
@@ -131,12 +148,14 @@ class PodCreator:
                 raise NotEver(_taken(kind, name, self._namespace)) from None
         return str(found["metadata"]["uid"])
 
-    async def _pod(self, order: AttemptOrder, node_name: str, owner_uid: str) -> Object:
+    async def _pod(
+        self, order: AttemptOrder, node_name: str, owner_uid: str, secret: JobSecret | None
+    ) -> Object:
         context = PodContext(
             settings=self._settings,
             cluster_id=self._cluster_id,
             ca_pem=self._ca_pem,
-            token=self._facts.job_token(order.attempt_id),
+            secret=secret,
             owner_uid=owner_uid,
             configuration=self._facts.configuration(order.experiment_id),
         )

@@ -21,7 +21,6 @@ from controlplane.launch.kubernetes.log_sources import ContainerLog
 from controlplane.launch.kubernetes.markers import install_marker, result_marker
 from controlplane.launch.kubernetes.names import JOB_CONTAINER, SCHEDULER_NAME, pod_name
 from controlplane.launch.kubernetes.node_sessions import NodeSessions
-from controlplane.launch.kubernetes.pod_secrets import secret_values
 from controlplane.launch.kubernetes.pod_state import (
     PodReading,
     gone_report,
@@ -134,7 +133,7 @@ class PodKeeper:
                 ContainerLog(
                     kept.node_name, self._namespace, reading.name, reading.uid, JOB_CONTAINER
                 ),
-                _log_names(pod, reading),
+                _log_names(reading),
             )
         if gone or reading.job_ended:
             self._shipping.container_ended(reading.uid, pod_gone=gone)
@@ -354,11 +353,10 @@ def _is_placed(kept: _Kept) -> bool:
     return spec.get("schedulerName") != SCHEDULER_NAME and not spec.get("schedulingGates")
 
 
-def _log_names(pod: Object, reading: PodReading) -> LogNames:
+def _log_names(reading: PodReading) -> LogNames:
     return LogNames(
         reading.attempt_id,
         reading.build_attempt_id,
         install_marker(reading.attempt_id),
         result_marker(reading.attempt_id),
-        secret_values(pod),
     )

@@ -134,7 +134,7 @@ class KubernetesLauncher:
         )
         reporter = Reporter(around.reactor)
         source = NodeLogs(self._observers, api)
-        shipping = LogShipping(source, around.sink, self._log_changed)
+        shipping = LogShipping(source, around.sink, around.facts.secret_values, self._log_changed)
         sessions = NodeSessions(
             settings,
             around.reactor,

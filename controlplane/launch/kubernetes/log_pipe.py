@@ -34,8 +34,6 @@ class LogNames:
     """"" without install steps."""
     install_marker: str
     result_marker: str
-    secrets: tuple[str, ...]
-    """Values that nobody may read in it."""
 
 
 class LogPipe:
@@ -134,14 +132,17 @@ class _Results:
         await self._sink.append(self._attempt_id, LogKind.RESULTS, end, self._mask.raw(results))
 
 
-async def open_pipe(sink: LogSink, names: LogNames, on_installed: Callable[[], None]) -> LogPipe:
-    """Goes on where the archive ends. Nobody else may append to these logs meanwhile."""
+async def open_pipe(
+    sink: LogSink, names: LogNames, secrets: tuple[str, ...], on_installed: Callable[[], None]
+) -> LogPipe:
+    """Goes on where the archive ends. Nobody else may append to these logs meanwhile. `secrets`:
+    values that nobody may read in them."""
     position = LogPosition()
     install = build = installed_at = None
     if names.build_attempt_id:
         tail = await asyncio.to_thread(_tail, sink, names.build_attempt_id, None)
         position = tail.position
-        build = Outlet(sink, names.build_attempt_id, Mask(names.secrets), tail.broken)
+        build = Outlet(sink, names.build_attempt_id, Mask(secrets), tail.broken)
         install = InstallSplit(names.install_marker, last_install_text=tail.last_text)
         if install.passed:
             installed_at = tail.position.last_time
@@ -150,10 +151,10 @@ async def open_pipe(sink: LogSink, names: LogNames, on_installed: Callable[[], N
     return LogPipe(
         tail.position,
         install,
-        Outlet(sink, names.attempt_id, Mask(names.secrets), tail.broken),
+        Outlet(sink, names.attempt_id, Mask(secrets), tail.broken),
         build,
         ResultSplit(names.result_marker, archived),
-        _Results(sink, names.attempt_id, Mask(names.secrets)),
+        _Results(sink, names.attempt_id, Mask(secrets)),
         installed_at,
         on_installed,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -48,8 +48,16 @@ class LogShipping:
     """Logs by the uid of their pod. `on_change(attempt_id)` is called when one is complete and when
     its install steps are through."""
 
-    def __init__(self, source: NodeLogs, sink: LogSink, on_change: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        source: NodeLogs,
+        sink: LogSink,
+        secrets_of: Callable[[str], Awaitable[tuple[str, ...]]],
+        on_change: Callable[[str], None],
+    ) -> None:
+        """`secrets_of(attempt_id)`: what is masked."""
         self._source = source
+        self._secrets_of = secrets_of
         self._sink = sink
         self._on_change = on_change
         self._shipped: dict[str, _Shipped] = {}
@@ -117,7 +125,8 @@ class LogShipping:
             shipped.installed_at = pipe.installed_at
             self._on_change(names.attempt_id)
 
-        pipe: LogPipe = await open_pipe(self._sink, names, installed)
+        secrets = await self._secrets_of(names.attempt_id)
+        pipe: LogPipe = await open_pipe(self._sink, names, secrets, installed)
         shipped.installed_at = pipe.installed_at
         shipped.opened.set()
         follower = PodLogFollower(

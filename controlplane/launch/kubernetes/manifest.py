@@ -7,7 +7,6 @@ https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,6 +15,7 @@ from controlplane.domain.model import AttemptOrder
 from controlplane.launch.kubernetes import names
 from controlplane.launch.kubernetes.api import Object
 from controlplane.launch.kubernetes.containers import code_container, job_container
+from controlplane.launch.kubernetes.job_secrets import JobSecret
 from controlplane.launch.kubernetes.security import pod_security_context
 from controlplane.launch.kubernetes.settings import KubernetesSettings, Toleration
 from controlplane.launch.kubernetes.volumes import pod_volumes
@@ -37,8 +37,8 @@ class PodContext:
     cluster_id: str
     ca_pem: str = field(repr=False)
     """Of the control plane's certificate; "" where it is served in the clear."""
-    token: str = field(repr=False)
-    """Opens the code of this attempt."""
+    secret: JobSecret | None
+    """What stands in a Secret; None: the job has nothing to hide."""
     owner_uid: str
     """Of the experiment's owner object."""
     configuration: str
@@ -59,12 +59,12 @@ def pod_manifest(order: AttemptOrder, node_name: str, context: PodContext) -> Ob
             code_container(
                 order,
                 settings,
-                token=context.token,
+                secret=context.secret,
                 ca_pem=context.ca_pem,
                 configuration=context.configuration,
             )
         ],
-        "containers": [job_container(order, settings)],
+        "containers": [job_container(order, settings, context.secret)],
         "volumes": pod_volumes(order, settings),
         "tolerations": [*_STAYS_WITH_ITS_NODE, *(dict(t) for t in settings.tolerations)],
         **_placement(settings, node_name),
@@ -84,7 +84,7 @@ def pod_manifest(order: AttemptOrder, node_name: str, context: PodContext) -> Ob
             "namespace": settings.namespace,
             "labels": _labels(order, context.cluster_id),
             "annotations": _annotations(order, node_name),
-            "ownerReferences": [_owner_reference(order.experiment_id, context.owner_uid)],
+            "ownerReferences": [names.owner_reference(order.experiment_id, context.owner_uid)],
         },
         "spec": spec,
     }
@@ -116,8 +116,6 @@ def _annotations(order: AttemptOrder, node_name: str) -> dict[str, str]:
     }
     if order.install:
         annotations[names.BUILD_ATTEMPT] = order.build_attempt_id
-    if order.secret_env_names:
-        annotations[names.SECRET_ENV] = json.dumps(list(order.secret_env_names))
     return annotations
 
 
@@ -151,7 +149,7 @@ def service_manifest(
             "name": service_name(experiment_id),
             "namespace": settings.namespace,
             "labels": labels,
-            "ownerReferences": [_owner_reference(experiment_id, owner_uid)],
+            "ownerReferences": [names.owner_reference(experiment_id, owner_uid)],
         },
         "spec": {
             "clusterIP": "None",
@@ -159,13 +157,4 @@ def service_manifest(
             "selector": {key: labels[key] for key in selected},
             "ports": [{"name": "rendezvous", "port": RENDEZVOUS_PORT}],
         },
-    }
-
-
-def _owner_reference(experiment_id: str, uid: str) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "name": names.owner_name(experiment_id),
-        "uid": uid,
     }

@@ -23,8 +23,6 @@ BUILD_ATTEMPT: Final = "riseml.com/build-attempt-id"
 EXPERIMENT: Final = "riseml.com/experiment-id"
 PROJECT: Final = "riseml.com/project"
 PLANNED_NODE: Final = "riseml.com/node"
-SECRET_ENV: Final = "riseml.com/secret-env"
-"""A JSON list: the job's variables whose values are masked in its log."""
 
 JOB_CONTAINER: Final = "job"
 CODE_CONTAINER: Final = "code"
@@ -65,6 +63,16 @@ def labels_of(cluster_id: str, experiment_id: str) -> dict[str, str]:
         "app.kubernetes.io/part-of": "riseml",
         CLUSTER_LABEL: cluster_id,
         EXPERIMENT_LABEL: service_name(experiment_id),
+    }
+
+
+def owner_reference(experiment_id: str, uid: str) -> dict[str, str]:
+    """In what goes with the object that owns all of an experiment."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "name": owner_name(experiment_id),
+        "uid": uid,
     }
 
 

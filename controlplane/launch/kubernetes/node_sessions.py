@@ -43,6 +43,7 @@ class _Session:
     epoch: int
     inventory: NodeInventory
     given: Given
+    samples_expected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,14 @@ class NodeSessions:
         self._leases.renew(name, now)
         if (inventory, given) != (session.inventory, session.given):
             session.inventory, session.given = inventory, given
+            self._expect_samples(name, session, now)
             await self._reactor.submit(NodeInventoryChanged(inventory, session.epoch, given))
+
+    def _expect_samples(self, name: str, session: _Session, now: float) -> None:
+        """A node of which a daemon told GPUs has to be told of again and again."""
+        if not session.samples_expected and is_told(session.inventory.gpus, name):
+            session.samples_expected = True
+            self._observers.expect_samples(name, self._facts.telemetry_late(name), now)
 
     def _devices(self, name: str) -> Devices | None:
         """What a daemon says there; until it comes back after a restart of ours, what it said."""
@@ -154,14 +162,12 @@ class NodeSessions:
     async def _open(self, name: str, inventory: NodeInventory, given: Given, now: float) -> None:
         epoch = self._facts.node_epoch(name) + 1
         reports = await self._reports_of(name)
-        late = self._facts.telemetry_late(name)
         event = NodeConnected(inventory, epoch, reports, given)
         reply: SessionOpened = await self._reactor.submit(event)
-        self._sessions[name] = _Session(epoch, inventory, given)
-        if is_told(inventory.gpus, name):
-            self._observers.opened(name, late, now)
-        elif late:
-            # Nobody is expected to tell of it.
+        session = self._sessions[name] = _Session(epoch, inventory, given)
+        self._expect_samples(name, session, now)
+        if not session.samples_expected and self._facts.telemetry_late(name):
+            # Nobody is there to tell of it.
             self._reactor.post(NodeTelemetryLate(name, False))
         self._stale.discard(name)
         self._leases.renew(name, now)
@@ -171,6 +177,6 @@ class NodeSessions:
     def _end(self, name: str, session: _Session, words: str) -> None:
         del self._sessions[name]
         self._stale.discard(name)
-        self._observers.ended(name)
+        self._observers.expect_nothing(name)
         self._reactor.post(NodeDisconnected(name, session.epoch))
         _log.warning("node %s %s", name, words)

@@ -162,11 +162,9 @@ class Observers:
                 if reading.node_name == node_name:
                     reading.end(_gone(node_name))
 
-    def said(self, node_name: str, devices: Devices, now: float) -> None:
+    def said(self, node_name: str, devices: Devices) -> None:
         """What there is on the node, by its daemon's word."""
         node = self._node(node_name)
-        if devices.gpus and (node.devices is None or not node.devices.gpus):
-            self._freshness.connected(node_name, False, now)
         if node.devices != devices:
             node.devices = devices
             self.on_said(node_name)
@@ -212,12 +210,13 @@ class Observers:
             if node.outbox is not None:
                 node.outbox.put(PodsHere(attempts))
 
-    def opened(self, node_name: str, late: bool, now: float) -> None:
-        """The node is ready, and a daemon tells or told of its GPUs: samples are expected."""
+    def expect_samples(self, node_name: str, late: bool, now: float) -> None:
+        """From now on: the node is ready, and a daemon tells or told of its GPUs. `late`: it is
+        closed because none came."""
         self._freshness.connected(node_name, late, now)
 
-    def ended(self, node_name: str) -> None:
-        """The node is not ready any more: nothing is expected."""
+    def expect_nothing(self, node_name: str) -> None:
+        """The node is not ready any more."""
         self._freshness.disconnected(node_name)
 
     @asynccontextmanager

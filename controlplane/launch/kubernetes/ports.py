@@ -80,8 +80,12 @@ class Facts(Protocol):
         """The text of riseml-configuration.yml; "" when nobody knows of the experiment."""
         ...
 
+    async def secret_values(self, attempt_id: str) -> tuple[str, ...]:
+        """What nobody may read in its log; of attempts that ended long ago as well."""
+        ...
+
     def job_token(self, attempt_id: str) -> str:
-        """With which the pod's init container fetches its code."""
+        """With which the pod's init container fetches its code; for a while always the same."""
         ...
 
 

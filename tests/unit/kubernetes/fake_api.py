@@ -89,6 +89,8 @@ class FakeApi(FakeObjects):
         self.faults: list[Fault] = []
         self.logs: dict[tuple[str, str], FakeLog] = {}
         self.token = ""
+        # What a TokenReview says, by token; of others it says no.
+        self.reviews: dict[str, dict[str, Any]] = {}
         self._watches: list[asyncio.Queue[str]] = []
         self._asked = asyncio.Condition()
 
@@ -164,6 +166,8 @@ class FakeApi(FakeObjects):
 
     # ---------------------------------------------------------------------------------- requests
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/apis/authentication.k8s.io/v1/tokenreviews":
+            return await self._review(request)
         match = re.fullmatch(
             r"/api/v1(?:/namespaces/([^/]+))?/(\w+)(?:/([^/]+))?(?:/(\w+))?", request.path
         )
@@ -196,6 +200,13 @@ class FakeApi(FakeObjects):
             return await self._log(request, self.logs.get((name, query["container"])))
         answer = self.act(verb, resource, namespace, name, query, body)
         return _cut_off(request) if fault is not None and fault.reset else answer
+
+    async def _review(self, request: web.Request) -> web.Response:
+        asked = (await request.json())["spec"]
+        status = self.reviews.get(asked["token"], {"authenticated": False})
+        if status.get("authenticated"):
+            status = {**status, "audiences": asked["audiences"]}
+        return web.json_response({"kind": "TokenReview", "status": status}, status=201)
 
     def _verb(self, method: str, name: str, sub: str, query: dict[str, str]) -> str:
         if sub:

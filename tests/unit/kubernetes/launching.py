@@ -98,6 +98,7 @@ class FakeFacts:
         self.epochs: dict[str, int] = {}
         self.known_gpus: dict[str, Sequence[Gpu]] = {}
         self.late: set[str] = set()
+        self.secrets: tuple[str, ...] = ()
 
     def node_epoch(self, node_name: str) -> int:
         return self.epochs.get(node_name, 0)
@@ -119,6 +120,9 @@ class FakeFacts:
 
     def configuration(self, experiment_id: str) -> str:
         return "project: digits\n"
+
+    async def secret_values(self, attempt_id: str) -> tuple[str, ...]:
+        return self.secrets
 
     def job_token(self, attempt_id: str) -> str:
         return f"token-of-{attempt_id}"

@@ -38,8 +38,8 @@ class Heard:
 async def pipe(
     sink: FakeSink, *, build: str = BUILD, secrets: tuple[str, ...] = (), heard: Heard | None = None
 ) -> LogPipe:
-    names = LogNames(ATTEMPT, build, INSTALLED, RESULT, secrets)
-    return await open_pipe(sink, names, heard or Heard())
+    names = LogNames(ATTEMPT, build, INSTALLED, RESULT)
+    return await open_pipe(sink, names, secrets, heard or Heard())
 
 
 def output(sink: FakeSink, attempt_id: str = ATTEMPT) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -11,13 +12,13 @@ import pytest
 from controlplane.domain.model import AttemptOrder, GpuShare
 from controlplane.launch.kubernetes import names
 from controlplane.launch.kubernetes.containers import NoImage
+from controlplane.launch.kubernetes.job_secrets import job_secret, secret_manifest
 from controlplane.launch.kubernetes.manifest import (
     PodContext,
     owner_manifest,
     pod_manifest,
     service_manifest,
 )
-from controlplane.launch.kubernetes.pod_secrets import secret_values
 from controlplane.launch.kubernetes.settings import read_settings
 from tests.unit.kubernetes.launching import gang, order
 
@@ -31,15 +32,17 @@ SETTINGS: dict[str, Any] = {
 
 
 def pod(one: AttemptOrder | None = None, **settings: Any) -> dict[str, Any]:
+    one = one or order()
+    secret = job_secret([one], {one.attempt_id: "TOKEN"}, "c1")
     context = PodContext(
         settings=read_settings({**SETTINGS, **settings}),
         cluster_id="c1",
         ca_pem="PEM",
-        token="TOKEN",
+        secret=secret,
         owner_uid="u1",
         configuration="project: digits\n",
     )
-    return pod_manifest(one or order(), "n1", context)
+    return pod_manifest(one, "n1", context)
 
 
 def job(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +50,13 @@ def job(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def variables(container: dict[str, Any]) -> dict[str, str]:
-    return {one["name"]: one["value"] for one in container["env"]}
+    return {one["name"]: one["value"] for one in container["env"] if "value" in one}
+
+
+def references(container: dict[str, Any]) -> dict[str, str]:
+    """Keys of the Secret by the variables that have their values."""
+    found = [one for one in container["env"] if "valueFrom" in one]
+    return {one["name"]: one["valueFrom"]["secretKeyRef"]["key"] for one in found}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +143,7 @@ def test_jobs_have_no_business_with_the_api_and_no_token() -> None:
     assert spec["automountServiceAccountToken"] is False
     assert spec["enableServiceLinks"] is False
     assert "TOKEN" not in repr(spec["containers"])
-    assert variables(spec["initContainers"][0])["RISEML_TOKEN"] == "TOKEN"
+    assert "TOKEN" not in variables(spec["initContainers"][0]).values()
 
 
 def test_a_job_sees_its_own_folder_of_the_output_volume() -> None:
@@ -181,10 +190,38 @@ def _expanded(text: str) -> str:
     return re.sub(r"\$(\$|\([^)]*\))", lambda m: "$" if m[1] == "$" else "EXPANDED", text)
 
 
-def test_secrets_are_known_from_the_pod() -> None:
-    manifest = pod(order(env=(("A", "plain"), ("B", "hun$ter")), secret_env_names=("B",)))
-    assert secret_values(manifest) == ("hun$ter",)
-    assert secret_values(pod()) == ()
+def test_what_is_secret_stands_in_a_secret_and_nowhere_else() -> None:
+    one = order(env=(("A", "plain"), ("B", "hun$ter")), secret_env_names=("B",))
+    manifest = pod(one)
+    assert references(job(manifest)) == {"B": "env.B"}
+    assert variables(job(manifest))["A"] == "plain"
+    (code,) = manifest["spec"]["initContainers"]
+    assert references(code) == {"RISEML_TOKEN": "token.ana-17-train-1-1"}
+    assert "hun" not in json.dumps(manifest)
+    assert "TOKEN" not in variables(code).values()
+    secret = job_secret([one], {one.attempt_id: "TOKEN"}, "c1")
+    assert secret is not None
+    settings = read_settings(SETTINGS)
+    made = secret_manifest(secret, one.experiment_id, settings, "c1", "u1")
+    assert kubernetes_validate.validate(made, "1.35", strict=True)
+    assert made["stringData"] == {"env.B": "hun$ter", "token.ana-17-train-1-1": "TOKEN"}
+    assert made["metadata"]["ownerReferences"][0]["uid"] == "u1"
+    name = job(manifest)["env"][-1]["valueFrom"]["secretKeyRef"]["name"]
+    assert name == made["metadata"]["name"]
+
+
+def test_equal_secrets_have_one_name_and_others_have_others() -> None:
+    def name(token: str = "T", cluster_id: str = "c1", **more: Any) -> str:
+        one = order(**more)
+        secret = job_secret([one], {one.attempt_id: token}, cluster_id)
+        return "" if secret is None else secret.name
+
+    assert name() == name() != name(token="U")
+    assert name() != name(cluster_id="c2")
+    assert name(revision_id="") == ""
+    # A variable that RiseML sets itself is not the user's secret.
+    kept = order(env=(("RISEML_ATTEMPT", "x"),), secret_env_names=("RISEML_ATTEMPT",))
+    assert references(job(pod(kept))) == {}
 
 
 @pytest.mark.parametrize(

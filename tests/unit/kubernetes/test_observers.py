@@ -103,7 +103,7 @@ async def test_its_gpus_are_the_nodes_and_its_pods_have_theirs(work: Launching) 
     assert [one.uuid for one in inventories(work)[-1].inventory.gpus] == ["n1/0", "n1/1"]
     work.start(order())
     await work.until(lambda: "ana-17-train-1-1" in work.bound())
-    work.observers.said(NODE, told(("riseml", "ana-17-train-1-1")), work.clock.now)
+    work.observers.said(NODE, told(("riseml", "ana-17-train-1-1")))
     await work.until(lambda: inventories(work)[-1].given)
     last = inventories(work)[-1]
     assert last.given == (("ana.17.train.1-1", ("GPU-0",)),)
@@ -115,7 +115,7 @@ async def test_without_an_account_nobody_is_believed(server: FakeApi, api: Kuber
     server.put("nodes", node())
     async with launching(server, api) as work:
         await work.serve()
-        work.observers.said(NODE, told(), work.clock.now)
+        work.observers.said(NODE, told())
         await asyncio.sleep(0.2)
         assert [one.uuid for one in inventories(work)[-1].inventory.gpus] == ["n1/0", "n1/1"]
 
@@ -127,6 +127,18 @@ async def test_after_a_restart_gpus_keep_their_names_and_are_expected_to_be_told
     await work.serve()
     assert [one.uuid for one in inventories(work)[-1].inventory.gpus] == ["GPU-0", "GPU-1"]
     assert late_nodes(work) == [NODE]
+
+
+async def test_a_node_that_was_late_is_not_when_its_daemon_is_back(work: Launching) -> None:
+    """As after a restart in which both sides were away for long."""
+    work.facts.known_gpus[NODE] = told().gpus
+    work.facts.late.add(NODE)
+    await work.serve()
+    work.observers.attach(NODE)
+    work.observers.said(NODE, told(("riseml", "a-pod")))
+    assert work.freshness.changes(work.clock.now) == []
+    work.freshness.sampled(NODE, work.clock.now + 1)
+    assert work.freshness.changes(work.clock.now + 1) == [(NODE, False)]
 
 
 async def test_a_node_of_which_nobody_ever_told_is_not_late(work: Launching) -> None:
