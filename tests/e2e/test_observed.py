@@ -86,19 +86,25 @@ def test_a_pod_of_others_is_named_at_its_gpu(installed: Installed, driver: NvmlS
     wait_for(lambda: not any(g.get("pod") for g in gpus(installed).values()), "free GPUs", SECONDS)
     installed.apply_pod("notebook", "sleep 3600", limits={GPU: "1"})
 
-    def held() -> list[dict[str, Any]]:
-        return [gpu for gpu in gpus(installed).values() if gpu.get("pod")]
+    (own,) = installed.kubectl(
+        "exec", "notebook", "--", "printenv", "NVIDIA_VISIBLE_DEVICES"
+    ).split()
+    (other,) = set(gpu_ids(GPUS)) - {own}
 
-    (gpu,) = wait_for(held, "the GPU to be taken", SECONDS)
-    assert gpu["pod"] == f"{installed.namespace}/notebook"
-    assert gpu["foreign_processes"][0]["user_name"] == f"pod {installed.namespace}/notebook"
-    # The other one is still given out, and it is the other one.
+    def holders() -> tuple[str, str]:
+        found = gpus(installed)
+        return found[own].get("pod", ""), found[other].get("pod", "")
+
+    # Before the kubelet tells which one it is, one is taken for it.
+    name = f"{installed.namespace}/notebook"
+    wait_for(lambda: holders() == (name, ""), "the pod at its GPU", SECONDS)
+    assert gpus(installed)[own]["foreign_processes"][0]["user_name"] == f"pod {name}"
+    # The other one is still given out.
     number = installed.submit("echo got $NVIDIA_VISIBLE_DEVICES", gpus=1)
     installed.wait_state(number, "FINISHED")
-    (other,) = set(gpu_ids(GPUS)) - {gpu["uuid"]}
     assert f"got {other}" in installed.inside("riseml", "logs", number)
     installed.kubectl("delete", "pod", "notebook", "--grace-period=0", "--force")
-    wait_for(lambda: not held(), "the GPU to be free", SECONDS)
+    wait_for(lambda: holders() == ("", ""), "the GPU to be free", SECONDS)
 
 
 WHO = """\
