@@ -167,7 +167,7 @@ def _plain_pods(count: int) -> list[dict[str, Any]]:
             "run_as_user": 1000,
         }
     )
-    context = PodContext(settings, "none", "", "", "none", "")
+    context = PodContext(settings, "none", "", None, "none", "")
     made = []
     for number in range(1, count + 1):
         plain = order(

@@ -82,6 +82,7 @@ logger = logging.getLogger("controlplane")
 GRACE_SECONDS: Final = 1.0
 RETENTION_SECONDS: Final = 3600.0
 REPLAN_SECONDS: Final = 5.0
+CERTIFICATE_SECONDS: Final = 30.0
 # Allocations per collection: the state is many small objects that are not cyclic.
 GC_THRESHOLDS: Final = (20_000, 20, 50)
 
@@ -157,7 +158,11 @@ async def _serve(settings: config.Config) -> None:
         # Only where it is needed: the library costs memory.
         from controlplane import tls
 
-        identity = tls.ensure(settings.control / "tls", settings.certificate_names)
+        if settings.tls_folder:
+            pods_know = () if settings.kubernetes is None else (settings.kubernetes.host,)
+            identity = tls.read(Path(settings.tls_folder), pods_know)
+        else:
+            identity = tls.ensure(settings.control / "tls", settings.certificate_names)
 
     (settings.control / "db").mkdir(exist_ok=True, mode=0o700)
     store = open_store(settings.store_url)
@@ -243,6 +248,8 @@ async def _serve(settings: config.Config) -> None:
         asyncio.create_task(_replan(runtime)),
         asyncio.create_task(_trim_requests(runtime)),
     ]
+    if settings.tls and settings.tls_folder:
+        timers.append(asyncio.create_task(_watch_certificate(Path(settings.tls_folder))))
     if settings.log_retention_days > 0:
         retention = _keep_retention(store, archive, settings.log_retention_days)
         timers.append(asyncio.create_task(retention))
@@ -355,6 +362,22 @@ def _services(
         ),
     )
     return services
+
+
+async def _watch_certificate(folder: Path) -> None:
+    """Raises DomainError when it was renewed: whoever started us starts us again, with the new one.
+    Jobs do not notice, and clients try again."""
+    from controlplane import tls
+
+    used = await asyncio.to_thread(tls.digest, folder)
+    while True:
+        await asyncio.sleep(CERTIFICATE_SECONDS)
+        found = await asyncio.to_thread(tls.digest, folder)
+        if found and found != used:
+            raise DomainError(
+                f"the certificate in {folder} was renewed: start again to use it",
+                reason="CERTIFICATE_RENEWED",
+            )
 
 
 async def _replan(runtime: Runtime) -> None:

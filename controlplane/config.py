@@ -62,6 +62,8 @@ class Config:
     admin_name: str = "admin"
     # Further host names and addresses for the server's certificate.
     tls_names: tuple[str, ...] = ()
+    # A folder with tls.crt, tls.key and ca.crt, which others renew; empty: an authority of its own.
+    tls_folder: str = ""
     # Writes the token of a node on this host at start (`riseml up`).
     embedded_node: str = ""
     # How jobs run: `daemon`, as processes of noded, or `kubernetes`, as pods.
@@ -135,6 +137,7 @@ _OPTIONS: Final[dict[str, _Option]] = {
     "log_retention_days": _Option("age at which logs are removed, 0 never", "DAYS", kind=float),
     "use_half_life_days": _Option("age at which use counts half", "DAYS", kind=float),
     "admin_name": _Option("name of the first admin", "NAME"),
+    "tls_folder": _Option("tls.crt, tls.key and ca.crt; else it makes its own", "DIR"),
     "launcher": _Option("how jobs run: as processes (daemon) or as pods", "daemon|kubernetes"),
     "embedded_node": _Option("write the token of this node below home", "NAME"),
     "debug": _Option("log more", flag=True),

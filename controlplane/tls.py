@@ -1,7 +1,8 @@
-"""The control plane's own certificate authority, made at first start.
+"""The control plane's certificate: from an authority of its own, made at first start, or from a
+folder that others keep up to date.
 
 Clients and daemons pin the CA by its fingerprint (SHA-256 of its DER form), which stands in login
-and token files; the server's certificate is renewed from it at every start.
+and token files; the server's own certificate is renewed from its authority at every start.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from controlplane.domain.errors import DomainError
 from controlplane.private_files import write_private
 
 _CA_DAYS: Final = 3650
@@ -68,6 +70,80 @@ def ensure(folder: Path, names: Sequence[str]) -> ServerIdentity:
         ca_pem,
         hashlib.sha256(ca.public_bytes(serialization.Encoding.DER)).hexdigest(),
     )
+
+
+CERTIFICATE, KEY, AUTHORITY = "tls.crt", "tls.key", "ca.crt"
+"""Names of the files as Kubernetes has them in a Secret, and cert-manager writes them."""
+
+
+def read(folder: Path, names: Sequence[str]) -> ServerIdentity:
+    """The certificate that lies in a folder; it has to be for these names. Raises DomainError."""
+    texts = {}
+    for name in (CERTIFICATE, KEY, AUTHORITY):
+        try:
+            texts[name] = (folder / name).read_bytes()
+        except OSError as fault:
+            raise _unusable(folder / name, f"cannot be read ({fault.strerror})") from fault
+    certificate = _parsed(folder / CERTIFICATE, texts[CERTIFICATE])
+    ca = _parsed(folder / AUTHORITY, texts[AUTHORITY])
+    try:
+        key = serialization.load_pem_private_key(texts[KEY], None)
+    except (ValueError, TypeError) as fault:
+        raise _unusable(folder / KEY, f"holds no key in PEM without a password ({fault})") from None
+    if key.public_key() != certificate.public_key():
+        raise _unusable(folder / KEY, f"is not the key of {CERTIFICATE}")
+    now = datetime.datetime.now(datetime.UTC)
+    if certificate.not_valid_after_utc <= now:
+        until = f"{certificate.not_valid_after_utc:%d %b %Y}"
+        raise _unusable(folder / CERTIFICATE, f"was good until {until}: renew it")
+    missing = [name for name in names if not _is_for(certificate, name)]
+    if missing:
+        raise _unusable(
+            folder / CERTIFICATE,
+            f"is not for {', '.join(missing)}, by which jobs reach this control plane",
+        )
+    chain = texts[CERTIFICATE]
+    if ca.public_bytes(serialization.Encoding.PEM).strip() not in chain:
+        # Peers who know only its fingerprint look for it in the chain.
+        chain = chain.rstrip() + b"\n" + texts[AUTHORITY]
+    return ServerIdentity(
+        texts[KEY],
+        chain,
+        texts[AUTHORITY],
+        hashlib.sha256(ca.public_bytes(serialization.Encoding.DER)).hexdigest(),
+    )
+
+
+def digest(folder: Path) -> str:
+    """Is another when what `read` reads is; "" while it cannot be read."""
+    try:
+        texts = [(folder / name).read_bytes() for name in (CERTIFICATE, KEY, AUTHORITY)]
+    except OSError:
+        return ""
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()
+
+
+def _parsed(path: Path, text: bytes) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(text)
+    except ValueError as fault:
+        raise _unusable(path, f"holds no certificate in PEM ({fault})") from None
+
+
+def _is_for(certificate: x509.Certificate, name: str) -> bool:
+    try:
+        kinds = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    wanted = _general_name(name)
+    if isinstance(wanted, x509.IPAddress):
+        return wanted.value in kinds.get_values_for_type(x509.IPAddress)
+    star = f"*.{name.partition('.')[2]}"
+    return bool({name, star} & set(kinds.get_values_for_type(x509.DNSName)))
+
+
+def _unusable(path: Path, why: str) -> DomainError:
+    return DomainError(f"{path} {why}.", reason="CERTIFICATE_UNUSABLE")
 
 
 def _make_ca(key_path: Path, ca_path: Path) -> None:

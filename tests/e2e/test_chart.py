@@ -286,6 +286,17 @@ def test_the_certificate_is_for_every_name_of_the_service(chart: Chart, values: 
     assert int(port) == service["spec"]["ports"][0]["port"]
 
 
+def test_a_certificate_of_others_comes_from_its_secret(chart: Chart) -> None:
+    manifests = chart.render(None, "tls.existingSecret=riseml-tls", "tlsNames={a.example.org}")
+    settings = _settings(manifests)
+    assert "tls_names" not in settings
+    pod = one(manifests, "Deployment")["spec"]["template"]["spec"]
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "tls"]
+    assert volume["secret"]["secretName"] == "riseml-tls"
+    (mount,) = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "tls"]
+    assert (mount["mountPath"], mount["readOnly"]) == (settings["tls_folder"], True)
+
+
 def test_every_value_arrives_in_the_launchers_table(chart: Chart) -> None:
     settings = _settings(chart.render(VALUES / "everything.yaml"))
     assert settings["tls_names"] == [

@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 
 from controlplane import tls
-from controlplane.domain.errors import FailedPrecondition
+from controlplane.domain.errors import DomainError, FailedPrecondition
 from controlplane.rpc.server import OPTIONS, bind
 
 
@@ -62,3 +62,61 @@ async def test_a_port_that_is_taken_fails_loudly(tmp_path: Path) -> None:
             bind(grpc.aio.server(options=OPTIONS), f"127.0.0.1:{port}", None, None)
     finally:
         await first.stop(None)
+
+
+# --- a certificate that others keep
+
+
+def given(folder: Path, *names: str, authority: Path | None = None) -> Path:
+    """A folder as Kubernetes mounts a Secret."""
+    identity = tls.ensure(authority or folder / "authority", list(names) or ["riseml.ml.svc"])
+    certificate = identity.certificate_pem.removesuffix(identity.ca_pem)
+    (folder / tls.CERTIFICATE).write_bytes(certificate)
+    (folder / tls.KEY).write_bytes(identity.key_pem)
+    (folder / tls.AUTHORITY).write_bytes(identity.ca_pem)
+    return folder
+
+
+def test_a_given_certificate_is_served_with_its_authority_behind_it(tmp_path: Path) -> None:
+    folder = given(tmp_path, "riseml.ml.svc", "10.0.0.7")
+    found = tls.read(folder, ["riseml.ml.svc", "10.0.0.7"])
+    assert found.certificate_pem.endswith(found.ca_pem)
+    assert found.ca_fingerprint == tls.ensure(tmp_path / "authority", ["x"]).ca_fingerprint
+    # Some have the whole chain in it.
+    (folder / tls.CERTIFICATE).write_bytes(found.certificate_pem)
+    assert tls.read(folder, []).certificate_pem == found.certificate_pem
+
+
+def test_a_star_stands_for_one_name(tmp_path: Path) -> None:
+    folder = given(tmp_path, "*.ml.svc")
+    tls.read(folder, ["riseml.ml.svc"])
+    with pytest.raises(DomainError, match=r"is not for a\.riseml\.ml\.svc"):
+        tls.read(folder, ["a.riseml.ml.svc"])
+
+
+def test_what_is_wrong_with_a_given_certificate_is_said(tmp_path: Path) -> None:
+    folder = given(tmp_path)
+    with pytest.raises(DomainError, match=r"is not for other\.svc, by which jobs reach"):
+        tls.read(folder, ["other.svc"])
+    key = (folder / tls.KEY).read_bytes()
+    (folder / tls.KEY).write_bytes(tls.ensure(tmp_path / "other", ["x"]).key_pem)
+    with pytest.raises(DomainError, match=r"is not the key of tls\.crt"):
+        tls.read(folder, [])
+    (folder / tls.KEY).write_bytes(b"no key")
+    with pytest.raises(DomainError, match="holds no key in PEM"):
+        tls.read(folder, [])
+    (folder / tls.KEY).write_bytes(key)
+    (folder / tls.AUTHORITY).write_bytes(b"")
+    with pytest.raises(DomainError, match=r"ca\.crt holds no certificate"):
+        tls.read(folder, [])
+    (folder / tls.AUTHORITY).unlink()
+    with pytest.raises(DomainError, match=r"ca\.crt cannot be read"):
+        tls.read(folder, [])
+
+
+def test_that_it_was_renewed_is_seen_and_half_of_it_is_not_enough(tmp_path: Path) -> None:
+    before = tls.digest(given(tmp_path))
+    assert tls.digest(tmp_path) == before != ""
+    (tmp_path / tls.KEY).unlink()
+    assert tls.digest(tmp_path) == ""
+    assert tls.digest(given(tmp_path)) not in ("", before)

@@ -33,7 +33,11 @@ would make 1000.0 of the uid 1000, for all numbers of values are floating point.
 {{- define "riseml.config" -}}
 home = "/var/lib/riseml"
 listen = "0.0.0.0:7433"
+{{- if .Values.tls.existingSecret }}
+tls_folder = "/etc/riseml-tls"
+{{- else }}
 tls_names = {{ include "riseml.tlsNames" . }}
+{{- end }}
 admin_name = {{ .Values.settings.adminName | toJson }}
 log_retention_days = {{ .Values.settings.logRetentionDays }}
 use_half_life_days = {{ .Values.settings.useHalfLifeDays }}
