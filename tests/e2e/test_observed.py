@@ -193,6 +193,30 @@ def test_what_is_rotated_away_while_the_control_plane_is_gone_is_not_lost(
     assert found[3] == f"{lines - 1:07d}"
 
 
+def test_daemons_and_control_planes_may_go_at_any_time(installed: Installed) -> None:
+    """Logs come now from the one source and now from the other, and have each line once."""
+    lines = 60
+    run = f"n=0; while [ $n -lt {lines} ]; do echo line $n; n=$((n+1)); sleep 0.5; done"
+    numbers = [installed.submit(run) for _ in range(5)]
+    daemons = f"{installed.namespace}-noded"
+    for _ in range(3):
+        time.sleep(3)
+        installed.kubectl("-n", daemons, "delete", "pod", "--all", "--wait=false")
+        time.sleep(3)
+        installed.kubectl("rollout", "restart", f"deployment/{RELEASE}")
+        installed.kubectl("rollout", "status", f"deployment/{RELEASE}", "--timeout=120s")
+    expected = "".join(f"line {n}\n" for n in range(lines))
+    for number in numbers:
+        installed.wait_state(number, "FINISHED")
+        said = installed.inside("sh", "-c", f"riseml logs {number} | sed 's/^[0-9.]*train | //'")
+        assert _without_states(said) == expected, said
+
+
+def _without_states(said: str) -> str:
+    """What the job printed, out of what `riseml logs` shows."""
+    return "".join([line for line in said.splitlines(keepends=True) if "-->" not in line])
+
+
 def test_a_sick_gpu_closes_its_node_and_an_admin_opens_it(
     installed: Installed, driver: NvmlStub
 ) -> None:

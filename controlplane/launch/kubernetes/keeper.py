@@ -44,9 +44,10 @@ _log = logging.getLogger(__name__)
 
 STUCK_SECONDS: Final = 60.0
 """For so long a pod may wait in a way that does not look as if it would mend by itself."""
-LOG_SECONDS: Final = 10.0
+LOG_SECONDS: Final = 20.0
 """For so long an end is kept back until its log is complete: who follows a log hears its end with
-the last line. A node that does not give the log away holds nothing up for longer."""
+the last line. A node that does not give the log away holds nothing up for longer. It is more than
+what a daemon that may be back has (`observers.ARRIVE_SECONDS`)."""
 UNSEEN_SECONDS: Final = 30.0
 """After so long a pod that we made has to be in the watch, or it is asked for by its name."""
 

@@ -7,8 +7,9 @@ by their times in nanoseconds, counted: of lines with equal times as many are dr
 Order does not matter, for the runtime writes both streams side by side and times may be swapped.
 
 What the API cannot give: lines of a file that was rotated away while nobody read. A line of ours
-(on standard error, so it is never counted) says so. If a node's clock is set back by seconds and
-the connection breaks then, lines are repeated rather than lost.
+(on standard error, so it is never counted) says so. What a kubelet passes over by itself when it
+goes on to the next file nobody can tell; the daemon of a node passes nothing over. If a node's
+clock is set back by seconds and the connection breaks then, lines are repeated rather than lost.
 """
 
 from __future__ import annotations
