@@ -74,7 +74,7 @@ class KubernetesSettings:
     @property
     def host(self) -> str:
         """By which pods know the control plane: their tokens for it are made out to this name."""
-        return self.control_plane_address.rpartition(":")[0]
+        return self.control_plane_address.rpartition(":")[0].strip("[]")
 
 
 def read_settings(table: Mapping[str, Any]) -> KubernetesSettings:

@@ -37,6 +37,8 @@ output_volume = ""
 pod_security = "restricted"
 run_as_user = 1000
 scheduling = "bind"
+daemon_account = "riseml-noded:riseml-noded"
+ca_config_map = "riseml-noded/riseml-ca"
 
 [kubernetes.framework_images]
 "pytorch" = "pytorch/pytorch:{version}"
@@ -63,6 +65,9 @@ def test_what_the_chart_writes_is_read() -> None:
     assert settings.framework_images == {"pytorch": "pytorch/pytorch:{version}"}
     assert settings.node_selector == {"pool": "gpu"}
     assert settings.tolerations[0]["tolerationSeconds"] == 60
+    assert settings.daemon_account == "riseml-noded:riseml-noded"
+    assert settings.ca_config_map == "riseml-noded/riseml-ca"
+    assert settings.host == "riseml.riseml.svc"
     assert (settings.run_as_user, settings.image_pull_secrets) == (1000, ("registry",))
 
 
@@ -93,6 +98,10 @@ def test_what_is_missing_is_named(missing: str) -> None:
         ("tolerations", {"key": "a"}, "list of tables"),
         ("force_delete_seconds", 0, "seconds"),
         ("foreign_pods", "yes", "true or false"),
+        ("daemon_account", "riseml-noded", "NAMESPACE:NAME"),
+        ("daemon_account", "riseml-noded:", "NAMESPACE:NAME"),
+        ("ca_config_map", "Riseml/ca", "NAMESPACE/NAME"),
+        ("ca_config_map", 1, "text in quotes"),
         ("namespaces", "jobs", "unknown setting"),
     ],
 )
@@ -132,3 +141,8 @@ def test_faults_of_the_table_are_the_files(tmp_path: Path) -> None:
         config.parse(["--home", str(tmp_path), "--launcher", "kubernetes"])
     with pytest.raises(config.ConfigError, match="launcher must be daemon or kubernetes"):
         config.parse(["--home", str(tmp_path), "--launcher", "slurm"])
+
+
+def test_an_address_of_version_6_has_a_host_without_brackets() -> None:
+    settings = read_settings({**NEEDED, "control_plane_address": "[fd00::5]:7433"})
+    assert settings.host == "fd00::5"
