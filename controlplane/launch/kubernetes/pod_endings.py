@@ -35,6 +35,8 @@ _REFUSED: Final = re.compile(
 )
 _SHUTDOWN: Final = frozenset({"NodeShutdown", "Terminated", "Shutdown"})
 _COULD_NOT_START: Final = frozenset({"StartError", "ContainerCannotRun", "RunContainerError"})
+# What a container runtime says of a start that its kubelet did not live to see the end of.
+_CUT_OFF: Final = ("context canceled", "context deadline exceeded")
 # Of the init container: a later try, elsewhere or at another time, may do.
 _FETCH_AGAIN: Final = frozenset({FetchExit.UNREACHABLE, FetchExit.NO_SPACE, FetchExit.STOPPED})
 _DISRUPTIONS: Final = {
@@ -132,7 +134,7 @@ def _code_failed(pod: Object, job: Mapping[str, Any] | None) -> Ending | None:
     elif code.get("reason") in _COULD_NOT_START:
         words = f"riseml-fetch-code could not be started in the platform image: {words}"
     message = f"its code could not be fetched: {words or f'exit code {number}'}"
-    if number in _FETCH_AGAIN:
+    if number in _FETCH_AGAIN or _start_was_cut_off(code):
         return lost(message, reasons.CODE_FETCH_FAILED)
     return Ending(
         AttemptState.EXITED, reasons.CODE_FETCH_FAILED, message, end_time=_end_time(pod, code)
@@ -167,6 +169,10 @@ def _of_job(pod: Object, job: Mapping[str, Any], stopping: bool) -> Ending:
             exit_signal=9,
             end_time=end_time,
         )
+    if _start_was_cut_off(job):
+        if stopping:
+            return Ending(AttemptState.EXITED, "", "stopped before it began", end_time=end_time)
+        return lost(f"its kubelet was restarted while it began: {said}", reasons.LOST)
     if why in _COULD_NOT_START:
         return Ending(
             AttemptState.EXITED,
@@ -197,6 +203,12 @@ def _of_job(pod: Object, job: Mapping[str, Any], stopping: bool) -> Ending:
         exit_signal=signal,
         end_time=end_time,
     )
+
+
+def _start_was_cut_off(container: Mapping[str, Any]) -> bool:
+    """Nothing of it has run, and nothing is wrong with it."""
+    said = text(container, "message")
+    return text(container, "reason") in _COULD_NOT_START and any(one in said for one in _CUT_OFF)
 
 
 def _memory_limit(pod: Object) -> str:

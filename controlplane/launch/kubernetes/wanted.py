@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from controlplane.domain.effects import SessionOpened, StopAttempt
@@ -98,21 +97,25 @@ class WantedAttempts:
             wanted.doubtful = True
 
     def opened(self, node_name: str, reply: SessionOpened) -> list[Wanted]:
-        """Takes a session's reply; returns what has to be looked at."""
-        touched = [self.start(node_name, order) for order in reply.desired]
-        touched += self._each(self.stop(effect) for effect in reply.stopping)
-        touched += self._each(self.forget(attempt_id) for attempt_id in reply.forget)
-        for wanted in self.on_node(node_name):
+        """Takes a session's reply; returns what has to be looked at: all of the node.
+
+        What was ordered since the reply was made may have been looked at already, in vain: there
+        was no session yet.
+        """
+        for order in reply.desired:
+            self.start(node_name, order)
+        for effect in reply.stopping:
+            self.stop(effect)
+        for attempt_id in reply.forget:
+            self.forget(attempt_id)
+        touched = self.on_node(node_name)
+        for wanted in touched:
             if wanted.doubtful and not wanted.forgotten:
                 # Nobody wants it: it was given up, or is another control plane's leftover.
                 wanted.order = None
                 wanted.stop = wanted.stop or Stop(STOP_UNKNOWN, None)
-                touched.append(wanted)
             wanted.doubtful = False
         return touched
-
-    def _each(self, found: Iterable[Wanted | None]) -> list[Wanted]:
-        return [wanted for wanted in found if wanted is not None]
 
     def _known(self, attempt_id: str, experiment_id: str, node_name: str) -> Wanted:
         wanted = self._attempts.get(attempt_id)

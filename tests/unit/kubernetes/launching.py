@@ -134,6 +134,8 @@ class FakeReactor:
     def __init__(self, facts: FakeFacts) -> None:
         self.heard: list[Event] = []
         self.reply = SessionOpened((), (), ())
+        self.before_reply: Callable[[], None] = lambda: None
+        """What else happens in the same commit as the opening of a session."""
         self._facts = facts
         self._changed = asyncio.Condition()
 
@@ -141,6 +143,9 @@ class FakeReactor:
         self.post(event)
         if isinstance(event, NodeConnected):
             self._facts.epochs[event.inventory.node_name] = event.epoch
+            self.before_reply()
+            # Others may run before who waits for the reply.
+            await asyncio.sleep(0.02)
             return self.reply
         return None
 

@@ -391,3 +391,15 @@ async def test_lost_effects_are_made_up_for(work: Launching) -> None:
     work.launcher.resync()
     await work.until(lambda: work.bound() == {POD})
     assert [event.epoch for event in work.reactor.of(NodeConnected)] == [1, 2]
+
+
+async def test_what_is_ordered_as_a_session_opens_is_not_overlooked(
+    server: FakeApi, api: KubernetesApi
+) -> None:
+    """A plan of the same commit: its order is looked at before there is a session, and the reply
+    does not have it."""
+    server.put("nodes", node())
+    async with launching(server, api) as work:
+        work.reactor.before_reply = lambda: work.start(order())
+        await work.serve()
+        await work.until(lambda: work.bound() == {POD})

@@ -79,6 +79,9 @@ def test_nothing_is_said_before_it_has_a_node() -> None:
     assert said(pod(bound=False)) == ()
 
 
+CUT_OFF = "failed to create containerd task: failed to create shim task: context canceled: unknown"
+
+
 @pytest.mark.parametrize(
     ("status", "words"),
     [
@@ -180,6 +183,23 @@ def test_pulling_an_image_is_no_obstacle() -> None:
             None,
             0,
             "/bin/sh",
+        ),
+        # Its kubelet was killed while it started it.
+        (
+            pod(ended({"exitCode": 128, "reason": "StartError", "message": CUT_OFF})),
+            "LOST",
+            reasons.LOST,
+            None,
+            0,
+            "restarted while it began",
+        ),
+        (
+            pod(ended(code={"exitCode": 128, "reason": "StartError", "message": CUT_OFF})),
+            "LOST",
+            reasons.CODE_FETCH_FAILED,
+            None,
+            0,
+            "could not be started",
         ),
         (
             pod(ended({"exitCode": 137, "reason": "ContainerStatusUnknown"})),
