@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
 from controlplane.domain.effects import SessionOpened
-from controlplane.domain.errors import FailedPrecondition, InvalidRequest, PermissionDenied
+from controlplane.domain.errors import FailedPrecondition, PermissionDenied
 from controlplane.domain.events import (
     AttemptReported,
     CheckpointWritten,
@@ -24,6 +24,7 @@ from controlplane.launch.outbox import Heard
 from controlplane.leases import Leases
 from controlplane.rpc import convert, convert_daemon
 from controlplane.rpc.samples import Samples
+from controlplane.rpc.session_stream import orders_while, read_hello
 from controlplane.runtime import Runtime
 from riseml.v1 import daemon_service_pb2 as pb
 
@@ -71,10 +72,7 @@ class DaemonSessions:
         self, node_name: str, requests: AsyncIterator[pb.SessionRequest]
     ) -> AsyncIterator[pb.SessionResponse]:
         """One session from Hello to its end. `node_name` is the token's."""
-        first = await anext(aiter(requests), None)
-        if first is None or not first.HasField("hello"):
-            raise InvalidRequest("A session begins with Hello.", reason="HELLO_EXPECTED")
-        hello = first.hello
+        hello = await read_hello(requests)
         if hello.observes:
             raise FailedPrecondition(
                 "This cluster runs jobs as processes of its daemons, and this daemon would only "
@@ -104,7 +102,6 @@ class DaemonSessions:
         # Attached before the reactor knows the node, so that no order made meanwhile is missed.
         # Orders that stand in the Welcome as well are harmless.
         outbox = self._launcher.attach(node_name, hello.epoch)
-        reader: asyncio.Task[None] | None = None
         try:
             reports = tuple(
                 report
@@ -122,28 +119,18 @@ class DaemonSessions:
             yield convert_daemon.welcome(
                 opened, self._cluster_id, self._times.heartbeat_seconds, self._times.lease_seconds
             )
-            reader = asyncio.create_task(self._listen(node_name, hello.epoch, requests, outbox))
-            reader.add_done_callback(lambda _: outbox.close())
-            while True:
-                orders = await outbox.take()
-                for order in orders:
+            listening = self._listen(node_name, hello.epoch, requests, outbox)
+            async with aclosing(orders_while(listening, outbox)) as orders:
+                async for order in orders:
                     message = convert_daemon.response(order)
                     if message is not None:
                         yield message
-                if outbox.closed and not orders:
-                    break
-            if reader.done():
-                reader.result()
         finally:
             if self._launcher.detach(node_name, outbox):
                 # A daemon that connected anew has the same epoch: only its newest session counts.
                 self._runtime.post(NodeDisconnected(node_name, hello.epoch))
                 self._freshness.disconnected(node_name)
             logger.info("node %s disconnected, epoch %d", node_name, hello.epoch)
-            if reader is not None:
-                reader.cancel()
-                # What it failed of was raised above, if anybody still wants to hear it.
-                await asyncio.gather(reader, return_exceptions=True)
 
     async def _listen(
         self,

@@ -4,17 +4,19 @@ logs of containers there. Pods are started and followed by others, so it has no 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
-from controlplane.domain.errors import FailedPrecondition, InvalidRequest, PermissionDenied
+from controlplane.domain.effects import SessionOpened
+from controlplane.domain.errors import FailedPrecondition, PermissionDenied
 from controlplane.launch.kubernetes.observers import ObserverOutbox, Observers
 from controlplane.launch.outbox import Heard
 from controlplane.rpc import convert_daemon
 from controlplane.rpc.daemon_session import SessionTimes
 from controlplane.rpc.samples import Samples
+from controlplane.rpc.session_stream import orders_while, read_hello
 from riseml.v1 import daemon_pb2
 from riseml.v1 import daemon_service_pb2 as pb
 
@@ -36,10 +38,7 @@ class ObserverSessions:
         self, node_name: str, requests: AsyncIterator[pb.SessionRequest]
     ) -> AsyncIterator[pb.SessionResponse]:
         """One session from Hello to its end. `node_name` is the credential's."""
-        first = await anext(aiter(requests), None)
-        if first is None or not first.HasField("hello"):
-            raise InvalidRequest("A session begins with Hello.", reason="HELLO_EXPECTED")
-        hello = first.hello
+        hello = await read_hello(requests)
         if not hello.observes:
             # Its node is Kubernetes', and two would each believe that they serve it.
             raise FailedPrecondition(
@@ -53,34 +52,20 @@ class ObserverSessions:
                 reason="WRONG_NODE",
             )
         outbox = self._observers.attach(node_name)
-        reader: asyncio.Task[None] | None = None
         try:
             self._heard_of(node_name, hello.inventory)
             logger.info("node %s is observed", node_name)
-            yield pb.SessionResponse(
-                welcome=pb.Welcome(
-                    cluster_id=self._cluster_id,
-                    heartbeat_interval_milliseconds=round(self._times.heartbeat_seconds * 1000),
-                    lease_milliseconds=round(self._times.lease_seconds * 1000),
-                )
+            nothing = SessionOpened((), (), ())
+            yield convert_daemon.welcome(
+                nothing, self._cluster_id, self._times.heartbeat_seconds, self._times.lease_seconds
             )
-            reader = asyncio.create_task(self._listen(node_name, requests, outbox))
-            reader.add_done_callback(lambda _: outbox.close())
-            while True:
-                orders = await outbox.take()
-                for order in orders:
+            listening = self._listen(node_name, requests, outbox)
+            async with aclosing(orders_while(listening, outbox)) as orders:
+                async for order in orders:
                     yield convert_daemon.observer_response(order)
-                if outbox.closed and not orders:
-                    break
-            if reader.done():
-                reader.result()
         finally:
             self._observers.detach(node_name, outbox)
             logger.info("node %s is not observed by this session any more", node_name)
-            if reader is not None:
-                reader.cancel()
-                # What it failed of was raised above, if anybody still wants to hear it.
-                await asyncio.gather(reader, return_exceptions=True)
 
     async def _listen(
         self,
