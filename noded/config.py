@@ -147,6 +147,8 @@ def parser() -> argparse.ArgumentParser:
 def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
     """The configuration that these arguments and RISEML_HOME make. Raises ConfigError."""
     given = vars(parser().parse_args(arguments))
+    if given.pop("kubernetes"):
+        raise ConfigError("write --kubernetes in full: it has options of its own")
     options: dict[str, Any] = {}
     if given["config"]:
         options.update(_read_file(Path(given["config"])))

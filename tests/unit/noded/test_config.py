@@ -99,3 +99,8 @@ def test_fingerprints_are_taken_in_all_usual_forms() -> None:
     assert normal_fingerprint(":".join(["AB"] * 32)) == plain
     assert normal_fingerprint("sha256:" + plain) == plain
     assert normal_fingerprint("") == ""
+
+
+def test_an_abbreviated_kubernetes_is_not_taken_for_a_daemon_that_runs_jobs() -> None:
+    with pytest.raises(ConfigError, match="in full"):
+        load(["--kube"], {})
